@@ -1,0 +1,235 @@
+"""The NBD server: listening sockets, one task per client, and the fast way out for disk contents.
+
+Decides when bytes move; which bytes is the business of `nbd_negotiation` and `nbd_transmission`.
+A client that stops reading stalls only itself, and one that breaks the protocol loses only its own
+connection. The server ends when it is cancelled.
+"""
+
+import errno
+import logging
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Final
+
+import trio
+
+from virtbackupd.drivers.memory.nbd_export import NbdExport, NbdLimits, Observer
+from virtbackupd.drivers.memory.nbd_negotiation import Negotiation
+from virtbackupd.drivers.memory.nbd_protocol import Buffers, NbdViolation
+from virtbackupd.drivers.memory.nbd_transmission import Transmission
+
+_log = logging.getLogger(__name__)
+
+_RECEIVE: Final = 65536
+"""Bytes taken at once: over two thousand pipelined requests."""
+_GATHER: Final = 1 << 18
+"""Bytes collected before they are sent: small replies share a system call."""
+_IOV_MAX: Final = 1024
+_TURN: Final = 0.002
+"""Seconds one client may keep the event loop before the other tasks get a turn."""
+_SEND_BUFFER: Final = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class UnixAddress:
+    """A socket in the file system."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class TcpAddress:
+    """A TCP port; port 0 takes a free one."""
+
+    host: str
+    port: int
+
+
+NbdAddress = UnixAddress | TcpAddress
+
+
+async def open_listeners(address: NbdAddress) -> list[trio.SocketListener]:
+    """Listen on an address, or raise OSError. A stale socket file is replaced."""
+    match address:
+        case UnixAddress(path):
+            return [_open_unix(path)]
+        case TcpAddress(host, port):
+            return await trio.open_tcp_listeners(port, host=host or None)
+
+
+def close_listeners(listeners: Sequence[trio.SocketListener], address: NbdAddress) -> None:
+    """Give up an address now: the sockets and, for a path, its file.
+
+    A server on it must have been cancelled before, or it fails instead of ending.
+    """
+    for listener in listeners:
+        listener.socket.close()
+    if listeners and isinstance(address, UnixAddress):
+        Path(address.path).unlink(missing_ok=True)
+
+
+class NbdServer:
+    """A running server; gone when `serve_nbd` has returned."""
+
+    def __init__(
+        self,
+        exports: Mapping[str, NbdExport],
+        limits: NbdLimits,
+        observer: Observer | None,
+    ) -> None:
+        self.exports = exports
+        self.connections = 0
+        self._limits = limits
+        self._observer = observer
+
+    async def serve_client(self, stream: trio.SocketStream) -> None:
+        """Serve one connection to its end, whatever that is."""
+        if self.connections >= self._limits.connections:
+            stream.socket.close()
+            return
+        self.connections += 1
+        channel = _Channel(stream)
+        try:
+            await self._talk(channel)
+        except NbdViolation as violation:
+            _log.info("NBD client dropped: %s", violation)
+        except OSError as error:
+            _log.debug("NBD client lost: %s", error)
+        finally:
+            self.connections -= 1
+            channel.close()
+
+    async def _talk(self, channel: "_Channel") -> None:
+        negotiation = Negotiation(self.exports, self._limits)
+        with trio.move_on_after(self._limits.negotiation_seconds):
+            await _negotiate(channel, negotiation)
+        if negotiation.session is not None:
+            transmission = Transmission(negotiation.session, self._limits, self._observer)
+            await _transmit(channel, transmission, negotiation.rest)
+
+
+async def serve_nbd(
+    listeners: Sequence[trio.SocketListener],
+    exports: Sequence[NbdExport],
+    *,
+    limits: NbdLimits | None = None,
+    observer: Observer | None = None,
+    task_status: trio.TaskStatus[NbdServer] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve the exports until cancelled, which closes the listeners.
+
+    A socket file is removed by `close_listeners`, at an instant of the caller's choosing: here it
+    might already belong to the next server on that path.
+    """
+    named = {export.name: export for export in exports}
+    server = NbdServer(named, limits or NbdLimits(), observer)
+    async with trio.open_nursery() as nursery:
+        for listener in listeners:
+            nursery.start_soon(trio.serve_listeners, server.serve_client, [listener])
+        task_status.started(server)
+
+
+class _Channel:
+    """A socket tried at once and waited for only when it would block."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        # Trio's own socket methods pass through the scheduler on every call.
+        self._socket = socket.socket(fileno=stream.socket.detach())
+        self._socket.settimeout(0)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        self._turn_ends = perf_counter() + _TURN
+
+    def close(self) -> None:
+        self._socket.close()
+
+    async def receive(self) -> bytes:
+        """Some bytes; none at the end of the stream."""
+        while True:
+            try:
+                return self._socket.recv(_RECEIVE)
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self._socket)
+                self._turn_ends = perf_counter() + _TURN
+
+    async def send(self, buffers: Buffers) -> None:
+        """All the buffers, in order."""
+        start = 0
+        while start < len(buffers):
+            try:
+                sent = self._socket.sendmsg(buffers[start : start + _IOV_MAX])
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._socket)
+                self._turn_ends = perf_counter() + _TURN
+            else:
+                start = _advance(buffers, start, sent)
+                await self.breathe()
+
+    async def breathe(self) -> None:
+        """Give the other tasks a turn when this one has lasted long enough."""
+        if perf_counter() >= self._turn_ends:
+            await trio.lowlevel.checkpoint()
+            self._turn_ends = perf_counter() + _TURN
+
+
+def _open_unix(path: str) -> trio.SocketListener:
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(path)
+        listening.bind(path)
+        listening.listen(128)
+    except OSError:
+        listening.close()
+        raise
+    return trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+
+
+def _remove_stale(path: str) -> None:
+    """A socket that nobody answers on was left behind; one that answers stays in the way."""
+    if not Path(path).is_socket():
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(0)
+        refused = probe.connect_ex(path) == errno.ECONNREFUSED
+    if refused:
+        Path(path).unlink(missing_ok=True)
+
+
+def _advance(buffers: Buffers, start: int, sent: int) -> int:
+    """Where to go on after `sent` bytes; a buffer sent in part is cut."""
+    while start < len(buffers):
+        size = len(buffers[start])
+        if sent < size:
+            buffers[start] = memoryview(buffers[start])[sent:]
+            break
+        sent -= size
+        start += 1
+    return start
+
+
+async def _negotiate(channel: _Channel, negotiation: Negotiation) -> None:
+    await channel.send([negotiation.greeting()])
+    while negotiation.session is None and not negotiation.closed:
+        data = await channel.receive()
+        if not data:
+            return
+        await channel.send([negotiation.receive(data)])
+
+
+async def _transmit(channel: _Channel, transmission: Transmission, data: bytes | bytearray) -> None:
+    while not transmission.finished:
+        gathered: Buffers = []
+        size = 0
+        for reply in transmission.receive(data):
+            gathered += reply
+            size += sum(map(len, reply))
+            if size >= _GATHER or len(gathered) >= _IOV_MAX:
+                await channel.send(gathered)
+                gathered, size = [], 0
+            await channel.breathe()
+        await channel.send(gathered)
+        data = await channel.receive() if not transmission.finished else b""
+        if not data:
+            return

@@ -1,0 +1,161 @@
+"""Pull backups: every disk's instant behind one NBD server, until somebody ends the backup.
+
+Old contents are kept in memory, so the scratch file only marks the space; what it would hold is
+what the job's figures show.
+"""
+
+import errno
+import logging
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from virtbackupd.drivers.backup_rules import with_exports
+from virtbackupd.drivers.errors import InternalError
+from virtbackupd.drivers.events import DomainBlockThreshold
+from virtbackupd.drivers.jobs import DiskJob, DiskState
+from virtbackupd.drivers.memory.nbd import (
+    NbdAddress,
+    TcpAddress,
+    UnixAddress,
+    close_listeners,
+    open_listeners,
+    serve_nbd,
+)
+from virtbackupd.drivers.memory.nbd_export import NbdExport
+from virtbackupd.drivers.memory.running import Backup, Request, Source
+from virtbackupd.drivers.memory.stores import Store, claim_scratch
+
+if TYPE_CHECKING:
+    from virtbackupd.drivers.definitions.backup import BackupDisk, BackupServer
+    from virtbackupd.drivers.memory.frozen import Frozen
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _PullDisk:
+    source: Source
+    store: Store
+    view: "Frozen"
+    job: DiskJob
+
+
+class PullBackup(Backup):
+    """Ends with an abort, with its domain or with the driver, never by itself."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        self._stores: list[Store] = []
+        self._listeners: Sequence[trio.SocketListener] = ()
+        self._disks: list[_PullDisk] = []
+        self._exports: list[NbdExport] = []
+        self._scope = trio.CancelScope()
+
+    async def prepare(self, undo: ExitStack) -> None:
+        self.definition = with_exports(self.definition)
+        undo.callback(self._discard_stores)
+        await trio.to_thread.run_sync(self._claim)
+        undo.callback(self._close_listeners)
+        self._listeners = await _listen(self.definition.server)
+
+    def freeze(self) -> None:
+        entries = {entry.name: entry for entry in self.definition.selected}
+        for source, store in zip(self._request.sources, self._stores, strict=True):
+            entry = entries[source.disk.target]
+            self._freeze_disk(source, store, entry)
+
+    def _freeze_disk(self, source: Source, store: Store, entry: "BackupDisk") -> None:
+        dirty = source.dirty()
+        view = source.image.freeze()
+        job = DiskJob(source.disk.target, source.event_path, source.image.capacity)
+        disk = _PullDisk(source, store, view, job)
+        view.on_preserve = lambda _: self._preserved(disk)
+        self.job.disks[job.target] = job
+        self._disks.append(disk)
+        bitmaps = {entry.exportbitmap: dirty} if dirty is not None and entry.exportbitmap else {}
+        self._exports.append(NbdExport(entry.exportname or entry.name, view, bitmaps))
+
+    async def run(self) -> None:
+        with self._scope:
+            try:
+                await serve_nbd(self._listeners, self._exports)
+            except OSError as error:
+                _log.warning("NBD server of domain %s failed: %s", self.domain.ref.name, error)
+            finally:
+                self._close_listeners()
+
+    def stop_disk(self, disk: DiskJob) -> None:
+        token = trio.lowlevel.current_trio_token()
+        token.run_sync_soon(self.end_disk, disk)
+
+    def speed_changed(self, disk: DiskJob) -> None:
+        """Nothing is copied but what the guest overwrites, at the guest's own pace."""
+
+    def release(self, *, success: bool) -> None:  # noqa: ARG002 - scratch goes either way
+        self._scope.cancel()
+        self._close_listeners()
+        for disk in self._disks:
+            disk.view.close()
+        self._discard_stores()
+
+    def _claim(self) -> None:
+        for source in self._request.sources:
+            self._stores.append(claim_scratch(source, reuse=self._request.reuse))
+
+    def _discard_stores(self) -> None:
+        for store in self._stores:
+            store.discard()
+
+    def _close_listeners(self) -> None:
+        """Free the address at once, before the server's task gets its turn. Safe to repeat."""
+        listeners, self._listeners = self._listeners, ()
+        if self.definition.server is not None:
+            close_listeners(listeners, _address(self.definition.server))
+
+    def _preserved(self, disk: _PullDisk) -> None:
+        """A cluster has been kept: account for it, and look at the bounds."""
+        disk.job.current = disk.view.preserved_bytes
+        if disk.view.failed and disk.job.state is DiskState.RUNNING:
+            token = trio.lowlevel.current_trio_token()
+            token.run_sync_soon(self.end_disk, disk.job, os.strerror(errno.ENOSPC))
+        limit = self.thresholds.get(disk.job.target)
+        if limit and disk.job.current > limit:
+            del self.thresholds[disk.job.target]
+            self._publish_threshold(disk, limit)
+
+    def _publish_threshold(self, disk: _PullDisk, limit: int) -> None:
+        name = f"{disk.job.target}[{disk.source.entry.index}]"
+        excess = disk.job.current - limit
+        self.domain.events.publish(
+            DomainBlockThreshold(self.domain.ref, name, disk.store.path, limit, excess)
+        )
+
+
+def _address(server: "BackupServer") -> NbdAddress:
+    if server.transport == "unix":
+        return UnixAddress(server.socket or "")
+    return TcpAddress(server.name or "", server.port)
+
+
+async def _listen(server: "BackupServer | None") -> Sequence[trio.SocketListener]:
+    if server is None:
+        raise InternalError("a pull backup needs a <server>")
+    address = _address(server)
+    try:
+        return await open_listeners(address)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InternalError(
+            f"the NBD server cannot listen on {_spelt(address)}: {reason}"
+        ) from None
+
+
+def _spelt(address: NbdAddress) -> str:
+    if isinstance(address, UnixAddress):
+        return address.path
+    return f"{address.host}:{address.port}"

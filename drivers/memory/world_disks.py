@@ -1,0 +1,161 @@
+"""The images of a world: sizes, contents and backing images, one image for each path.
+
+Two disks with the same path share the image; only one of them describes it. Knows entries and
+images, no domain.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from virtbackupd.drivers.memory.clusters import CLUSTER
+from virtbackupd.drivers.memory.image import Image
+from virtbackupd.drivers.memory.images import file_stamp
+from virtbackupd.drivers.memory.media import chain, read_image, refusal
+from virtbackupd.drivers.memory.sizes import format_size, parse_size
+from virtbackupd.drivers.memory.world_file import (
+    BackingEntry,
+    DiskEntry,
+    KeyPath,
+    RangeEntry,
+    WorldFile,
+)
+from virtbackupd.drivers.qcow2 import ImageFormatError
+
+DEFAULT_SIZE: Final = 1 << 30
+MAX_SIZE: Final = 1 << 50
+MAX_CONTENTS: Final = 16 << 30
+"""How much of one disk may be described as holding data: each 64 KiB of it takes some memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorldDisk:
+    """A disk of a domain; `path` and `image` are None for an empty drive."""
+
+    target: str
+    path: str | None
+    image: Image | None
+
+
+class DiskLoader:
+    """Makes images from entries and remembers them by path."""
+
+    def __init__(self, world: WorldFile, image_dir: Path) -> None:
+        self.images: dict[str, Image] = {}
+        self._world = world
+        self._image_dir = image_dir
+
+    def load(self, domain: str, entry: DiskEntry, path: str | None, where: KeyPath) -> WorldDisk:
+        """The disk of an entry; `path` comes from the domain's own XML, if that names one."""
+        if entry.device != "disk" and entry.path is None and entry.size is None and path is None:
+            return WorldDisk(entry.target, None, None)
+        named = path is not None or entry.path is not None
+        path = path or entry.path or self._default_path(domain, entry.target, entry.format)
+        if entry.path not in (None, path):
+            self._world.fail((*where, "path"), f"the domain's XML says {path}")
+        known = self.images.get(path)
+        # Below the default path an earlier run may have left its stand-in.
+        if known is None and named and entry.undescribed and file_stamp(path) is not None:
+            known = self._file(path, None if entry.path is None else entry.format, where)
+        elif known is None:
+            known = self.images[path] = self._create(domain, entry, path, where)
+        elif not entry.undescribed:
+            self._world.fail(where, f"image {path} is described already: give target and path only")
+        return WorldDisk(entry.target, path, known)
+
+    def byte_range(
+        self, image: Image, offset: str | int, length: str | int, where: KeyPath
+    ) -> tuple[int, int]:
+        """Both as numbers, within the image."""
+        start = self.size(offset, (*where, "offset"))
+        size = self.size(length, (*where, "length"))
+        if start + size > image.capacity:
+            end, capacity = format_size(start + size), format_size(image.capacity)
+            self._world.fail(where, f"the range ends at {end}, the disk at {capacity}")
+        if size > MAX_CONTENTS:
+            self._world.fail(where, f"a range may hold at most {format_size(MAX_CONTENTS)}")
+        return start, size
+
+    def size(self, value: str | int, where: KeyPath) -> int:
+        """A number of bytes; text may have a unit."""
+        try:
+            size = parse_size(str(value))
+        except ValueError as error:
+            self._world.fail(where, str(error))
+        if size > MAX_SIZE:
+            self._world.fail(where, f"{value} is more than {format_size(MAX_SIZE)}")
+        return size
+
+    def byte(self, value: int, where: KeyPath) -> int:
+        if not 0 <= value <= 255:
+            self._world.fail(where, f"{value} is not a byte: give 0 to 255")
+        return value
+
+    def _file(self, path: str, format_: str | None, where: KeyPath) -> Image:
+        """The contents of a real file, with the files below it."""
+        try:
+            image = read_image(path, format_, self.images)
+        except (OSError, ImageFormatError) as error:
+            self._world.fail((*where, "path"), refusal(path, error).message)
+        self.images.update((layer.path, layer) for layer in chain(image))
+        return image
+
+    def _default_path(self, domain: str, target: str, suffix: str) -> str:
+        return str(self._image_dir / f"{domain}-{target}.{suffix}")
+
+    def _create(self, domain: str, entry: DiskEntry, path: str, where: KeyPath) -> Image:
+        backing = None
+        if entry.backing is not None:
+            backing = self._backing(domain, entry, entry.backing, (*where, "backing"))
+        default = DEFAULT_SIZE if backing is None else backing.capacity
+        size = default if entry.size is None else self.size(entry.size, (*where, "size"))
+        self._check_size(size, where)
+        image = Image(size, path=path, format=entry.format, backing=backing)
+        self._fill(image, entry.seed, entry.written, where)
+        return image
+
+    def _backing(self, domain: str, disk: DiskEntry, entry: BackingEntry, where: KeyPath) -> Image:
+        name = f"{disk.target}-base"
+        path = entry.path or self._default_path(domain, name, entry.format)
+        known = self.images.get(path)
+        if known is not None:
+            return known
+        if entry.path is not None and entry.undescribed and file_stamp(path) is not None:
+            return self._file(path, entry.format, where)
+        wanted = entry.size if entry.size is not None else disk.size
+        size = DEFAULT_SIZE if wanted is None else self.size(wanted, (*where, "size"))
+        self._check_size(size, where)
+        image = self.images[path] = Image(size, path=path, format=entry.format)
+        self._fill(image, entry.seed, entry.written, where)
+        return image
+
+    def _check_size(self, size: int, where: KeyPath) -> None:
+        if size <= 0 or size % 512:
+            self._world.fail((*where, "size"), f"{size} is not a positive multiple of 512 bytes")
+
+    def _fill(
+        self, image: Image, seed: int | None, written: list[RangeEntry], where: KeyPath
+    ) -> None:
+        if seed is not None:
+            if image.capacity > MAX_CONTENTS:
+                self._world.fail(
+                    (*where, "seed"),
+                    f"only disks up to {format_size(MAX_CONTENTS)} can be filled as a whole:"
+                    " describe ranges with `written`",
+                )
+            image.fill_pattern(seed, 0, image.capacity)
+        for index, entry in enumerate(written):
+            self._write(image, entry, (*where, "written", index))
+
+    def _write(self, image: Image, entry: RangeEntry, where: KeyPath) -> None:
+        offset, length = self.byte_range(image, entry.offset, entry.length, where)
+        if (entry.byte is None) == (entry.seed is None):
+            self._world.fail(where, "give either byte or seed")
+        if entry.byte is not None:
+            image.fill(offset, length, self.byte(entry.byte, (*where, "byte")))
+        elif entry.seed is not None:
+            if offset % CLUSTER or (length % CLUSTER and offset + length != image.capacity):
+                self._world.fail(
+                    where, "a range with a seed starts and ends at multiples of 64 KiB"
+                )
+            image.fill_pattern(entry.seed, offset, length)

@@ -1,0 +1,179 @@
+"""Making a definition into a running, still paused QEMU, and learning what there is to know of it.
+
+Whatever fails leaves nothing behind but a line in the domain's log. What the world is told of a
+start is `lifecycle`'s business.
+"""
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from virtbackupd.drivers.enums import DomainState, PausedReason, RunningReason
+from virtbackupd.drivers.errors import InternalError
+from virtbackupd.drivers.qemu import after_start, lifecycle, process
+from virtbackupd.drivers.qemu.config import DomainPaths
+from virtbackupd.drivers.qemu.live_xml import agent_channel, with_terminals
+from virtbackupd.drivers.qemu.prepare import Prepared, prepare
+from virtbackupd.drivers.qemu.process import Launch, Process
+from virtbackupd.drivers.qemu.qmp import Monitor, MonitorLost
+from virtbackupd.drivers.qemu.run import Run
+
+if TYPE_CHECKING:
+    from virtbackupd.drivers.definitions.domain import DomainDefinition
+    from virtbackupd.drivers.qemu.domain import QemuDomain
+
+_CLEAN_UP_GRACE = 60.0
+
+_STATES = {
+    "running": (DomainState.RUNNING, RunningReason.UNKNOWN),
+    "paused": (DomainState.PAUSED, PausedReason.USER),
+    "prelaunch": (DomainState.PAUSED, PausedReason.STARTING_UP),
+    "inmigrate": (DomainState.PAUSED, PausedReason.MIGRATION),
+    "finish-migrate": (DomainState.PAUSED, PausedReason.MIGRATION),
+    "postmigrate": (DomainState.PAUSED, PausedReason.SAVE),
+    "save-vm": (DomainState.PAUSED, PausedReason.SAVE),
+    "restore-vm": (DomainState.PAUSED, PausedReason.FROM_SNAPSHOT),
+    "io-error": (DomainState.PAUSED, PausedReason.IOERROR),
+    "watchdog": (DomainState.PAUSED, PausedReason.WATCHDOG),
+    "shutdown": (DomainState.SHUTDOWN, 0),
+    "suspended": (DomainState.PMSUSPENDED, 0),
+    "guest-panicked": (DomainState.CRASHED, 0),
+    "internal-error": (DomainState.PAUSED, PausedReason.UNKNOWN),
+    "debug": (DomainState.PAUSED, PausedReason.UNKNOWN),
+}
+"""QEMU's RunState; `colo` is never entered."""
+
+
+async def launch(
+    domain: "QemuDomain", definition: "DomainDefinition", *, incoming: str | None = None
+) -> Run:
+    """Start QEMU with its processors held; the caller has the turn and watches over the run."""
+    host = domain.host
+    host.domains.activate(domain)
+    domain.live = definition
+    domain.enter(DomainState.PAUSED, PausedReason.STARTING_UP)
+    paths = host.settings.run_paths(domain.ref.id, domain.ref.name)
+    try:
+        prepared = await prepare(domain, definition, paths, incoming)
+        domain.live, domain.nodes = prepared.definition, prepared.nodes
+        domain.run = await _run(domain, prepared, paths)
+    except BaseException:
+        lifecycle.failed_to_start(domain)
+        await _remove(paths)
+        raise
+    return domain.run
+
+
+async def _run(domain: "QemuDomain", prepared: Prepared, paths: DomainPaths) -> Run:
+    log_start = process.log_size(paths.log)
+    launch = Launch(prepared.argv, prepared.env, paths)
+    started = await trio.to_thread.run_sync(process.start, launch, domain.host.settings)
+    try:
+        monitor = await connect(domain, paths)
+        run = Run(paths, started, monitor)
+        domain.live = await after_start.settle(prepared.definition, monitor)
+        await learn(domain, run)
+    except BaseException as error:
+        await _kill(started)
+        if isinstance(error, MonitorLost):
+            words = await trio.to_thread.run_sync(process.last_words, paths.log, log_start)
+            raise _refusal(domain, paths, words) from None
+        raise
+    return run
+
+
+def _refusal(domain: "QemuDomain", paths: DomainPaths, words: str) -> InternalError:
+    cause = words or "it ended without a word"
+    return InternalError(
+        f"QEMU could not start domain {domain.ref.name}: {cause} (see {paths.log})"
+    )
+
+
+async def _kill(started: Process) -> None:
+    with trio.CancelScope(shield=True, deadline=trio.current_time() + _CLEAN_UP_GRACE):
+        await started.end()
+        await started.wait()
+    started.close()
+
+
+async def _remove(paths: DomainPaths) -> None:
+    with trio.CancelScope(shield=True, deadline=trio.current_time() + _CLEAN_UP_GRACE):
+        await trio.to_thread.run_sync(shutil.rmtree, paths.folder, True)  # noqa: FBT003
+
+
+async def connect(domain: "QemuDomain", paths: DomainPaths) -> Monitor:
+    """Open the monitor; events go to the domain."""
+    return await domain.host.bridge.open(
+        paths.monitor, domain.dispatch_event, name=f"domain {domain.ref.name}"
+    )
+
+
+async def learn(domain: "QemuDomain", run: Run) -> None:
+    """Ask what stays as it is for the whole run, and whether the guest's agent is there."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_learn_threads, run)
+        nursery.start_soon(_learn_devices, domain, run)
+        nursery.start_soon(_learn_sizes, domain, run)
+
+
+async def see_state(domain: "QemuDomain", run: Run) -> None:
+    """Take over QEMU's state, where it has changed while we did not look."""
+    status = (await run.monitor.execute("query-status"))["status"]
+    state, reason = _STATES.get(status, (DomainState.PAUSED, PausedReason.UNKNOWN))
+    run.ends_with_backup = _waits_for_backup(domain, status)
+    if run.ends_with_backup:
+        reason = PausedReason.SHUTTING_DOWN
+    if domain.state != state:
+        domain.enter(state, reason)
+    if state is DomainState.SHUTDOWN:
+        lifecycle.powered_off(domain, run)
+    elif domain.backup is None:
+        lifecycle.backup_ended(domain)
+
+
+def _waits_for_backup(domain: "QemuDomain", status: str) -> bool:
+    """Whether the guest has powered off and was kept: only then does one that ran not run yet."""
+    if status != "prelaunch":
+        return False
+    if domain.state == DomainState.PAUSED and domain.reason != PausedReason.SHUTTING_DOWN:
+        return False
+    if domain.backup is not None:
+        return domain.backup.preserves_domain
+    return domain.state == DomainState.PAUSED and domain.definition.on_poweroff != "preserve"
+
+
+async def _learn_threads(run: Run) -> None:
+    found = await run.monitor.execute("query-cpus-fast")
+    run.cpu_threads = tuple(cpu["thread-id"] for cpu in found)
+
+
+async def _learn_devices(domain: "QemuDomain", run: Run) -> None:
+    found = await run.monitor.execute("query-chardev")
+    terminals = {
+        device["label"].removeprefix("char"): device["filename"].removeprefix("pty:")
+        for device in found
+        if str(device.get("filename", "")).startswith("pty:")
+    }
+    domain.live = with_terminals(domain.definition, terminals)
+    channel = agent_channel(domain.definition)
+    if channel is not None:
+        run.agent_path = channel.path or str(run.paths.agent)
+        run.agent_connected = any(_is_open(device, f"char{channel.alias}") for device in found)
+
+
+def _is_open(device: dict[str, Any], label: str) -> bool:
+    return bool(device.get("label") == label and device.get("frontend-open"))
+
+
+async def _learn_sizes(domain: "QemuDomain", run: Run) -> None:
+    found = await run.monitor.execute("query-block")
+    inserted = [device["inserted"] for device in found if device.get("inserted")]
+    # Above a disk in a backup is a filter of QEMU's, with the image's path but not its node.
+    by_name = {image["file"]: image for image in inserted if image["node-name"].startswith("#")}
+    by_name |= {image["node-name"]: image for image in inserted}
+    for target, chain in domain.nodes.disks.items():
+        names = (chain.node, chain.layers[0].image.path) if chain.layers else ()
+        image = next((by_name[name] for name in names if name in by_name), None)
+        if image is not None:
+            run.capacities[target] = image["image"]["virtual-size"]

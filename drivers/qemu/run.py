@@ -1,0 +1,68 @@
+"""One run of a domain: its process and monitor, from the start of QEMU to its end."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import trio
+
+from virtbackupd.drivers.enums import PausedReason, RunningReason, ShutoffReason, StoppedDetail
+from virtbackupd.drivers.qemu.config import DomainPaths
+from virtbackupd.drivers.qemu.process import Process
+from virtbackupd.drivers.qemu.qmp import Monitor
+
+if TYPE_CHECKING:
+    from virtbackupd.drivers.qemu.console import TerminalStream
+
+
+class Stop(NamedTuple):
+    """One way to end: the event's detail and the reason that remains."""
+
+    detail: StoppedDetail
+    reason: ShutoffReason
+
+
+DESTROYED = Stop(StoppedDetail.DESTROYED, ShutoffReason.DESTROYED)
+SHUT_DOWN = Stop(StoppedDetail.SHUTDOWN, ShutoffReason.SHUTDOWN)
+SAVED = Stop(StoppedDetail.SAVED, ShutoffReason.SAVED)
+CRASHED = Stop(StoppedDetail.FAILED, ShutoffReason.CRASHED)
+FAILED = Stop(StoppedDetail.FAILED, ShutoffReason.FAILED)
+
+
+@dataclass(slots=True)
+class Run:
+    """Exists while QEMU does; whoever keeps one across a wait must see `over` for its end."""
+
+    paths: DomainPaths
+    process: Process
+    monitor: Monitor
+    ending: Stop | None = None
+    """Set by whoever makes QEMU end; a QEMU that ends with None here has crashed."""
+    gone: bool = False
+    """QEMU has ended, whatever is still to be cleared away."""
+    over: trio.Event = field(default_factory=trio.Event)
+    """Everything of the run is cleared away, and the world has been told."""
+    pause_reason: PausedReason | None = None
+    """Of a pause that a call is about to make; None is the user's or QEMU's own."""
+    resume_reason: RunningReason = RunningReason.UNPAUSED
+    leaving: dict[str, trio.Event] = field(default_factory=dict)
+    """By alias: devices that the guest has been asked to let go of."""
+    refused: set[str] = field(default_factory=set)
+    """Those of them that it keeps, until whoever waits has seen it."""
+    reboots: bool = False
+    """Whether the guest's next power-off is to become a reset."""
+    ends_with_backup: bool = False
+    """Whether the guest has powered off and the domain only waits for its backup."""
+    agent_path: str | None = None
+    """The host's end of the guest agent's channel, where there is one."""
+    agent_connected: bool = False
+    agent_lock: trio.Lock = field(default_factory=trio.Lock)
+    """The channel carries one conversation at a time."""
+    consoles: "dict[str, TerminalStream]" = field(default_factory=dict)
+    """The sessions by terminal."""
+    balloon: int = 0
+    """What the guest has at the moment, in KiB, when it has a balloon."""
+    indexed_thresholds: set[str] = field(default_factory=set)
+    """Nodes whose write threshold was set by an image's number instead of the disk's name."""
+    cpu_threads: tuple[int, ...] = ()
+    capacities: dict[str, int] = field(default_factory=dict)
+    """Virtual size by disk target, as last seen."""

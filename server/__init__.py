@@ -1,0 +1,1 @@
+"""The only place that knows both bytes and machines: one Trio process that answers clients."""

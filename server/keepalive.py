@@ -1,0 +1,97 @@
+"""When a silent client is asked whether it lives, and when it is given up.
+
+A timer is pure arithmetic over the times it is told; one ticker serves all clients, so an idle
+client costs no task. This module knows no socket: a client is whatever answers `KeepaliveTarget`.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+TICKS_PER_INTERVAL = 20
+"""Bounds how often the ticker looks at all clients when their deadlines are spread."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeepalivePolicy:
+    """`keepalive_interval` in seconds (0 or less: never ask) and `keepalive_count`."""
+
+    interval: float = 5
+    count: int = 5
+
+
+class KeepaliveTimer:
+    """Counts the silent intervals of one client; whatever it sends starts the count again."""
+
+    __slots__ = ("_asked", "_since")
+
+    def __init__(self, now: float) -> None:
+        self._asked = 0
+        self._since = now
+
+    def heard(self, now: float) -> None:
+        self._asked = 0
+        self._since = now
+
+    def due(self, policy: KeepalivePolicy) -> float:
+        """When the next silent interval is over."""
+        return self._since + policy.interval * (self._asked + 1)
+
+    def dead(self, policy: KeepalivePolicy) -> bool:
+        """Whether the interval now over was one too many."""
+        return self._asked >= policy.count
+
+    def asked(self) -> None:
+        self._asked += 1
+
+
+class KeepaliveTarget(Protocol):
+    """The part of a client that the ticker sees; `keepalive` is None when it must not be asked."""
+
+    keepalive: KeepaliveTimer | None
+
+    def ask_alive(self) -> None:
+        """Send a ping."""
+
+    def give_up(self, reason: str) -> None:
+        """Close, because the peer is gone."""
+
+
+class KeepaliveTicker:
+    """Walks all clients that speak keepalive, as seldom as their deadlines allow."""
+
+    def __init__(self, policy: KeepalivePolicy) -> None:
+        self._policy = policy
+        self._targets: dict[KeepaliveTarget, None] = {}
+
+    def add(self, target: KeepaliveTarget) -> None:
+        self._targets[target] = None
+
+    def discard(self, target: KeepaliveTarget) -> None:
+        self._targets.pop(target, None)
+
+    async def run(self) -> None:
+        """Never returns. A client added later is due no earlier than this sleep ends."""
+        if self._policy.interval <= 0:
+            return
+        due = trio.current_time()
+        while True:
+            await trio.sleep_until(due)
+            due = self._tick(trio.current_time())
+
+    def _tick(self, now: float) -> float:
+        earliest = now + self._policy.interval
+        for target in tuple(self._targets):
+            if target.keepalive is not None:
+                earliest = min(earliest, self._visit(target, target.keepalive, now))
+        return max(earliest, now + self._policy.interval / TICKS_PER_INTERVAL)
+
+    def _visit(self, target: KeepaliveTarget, timer: KeepaliveTimer, now: float) -> float:
+        if timer.due(self._policy) <= now:
+            if timer.dead(self._policy):
+                target.give_up("it did not answer keepalive")
+            else:
+                timer.asked()
+                target.ask_alive()
+        return timer.due(self._policy)

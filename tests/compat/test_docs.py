@@ -1,0 +1,64 @@
+"""Every command in the documentation is run, page by page, as a reader would paste it."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from daemon_process import Daemon
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LANGUAGES = {"sh", "console", "toml", "xml", "python"}
+"""What a fenced block may be; only `sh` is pasted. Blocks without a language show output."""
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [text for found, text in BLOCK.findall(page.read_text()) if found == language]
+
+
+PAGES_WITH_COMMANDS = [page for page in PAGES if blocks(page, "sh")]
+
+
+@pytest.mark.parametrize("page", PAGES_WITH_COMMANDS, ids=lambda page: page.stem)
+def test_commands_of_a_page_work(page: Path, daemon: Daemon, short_dir: Path) -> None:
+    script = "set -euo pipefail\n" + "\n".join(blocks(page, "sh"))
+    folder = short_dir / "cwd"
+    folder.mkdir()
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=folder,
+        env={**os.environ, "PATH": path, "LIBVIRT_DEFAULT_URI": daemon.uri},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_no_block_escapes_the_test(page: Path) -> None:
+    assert {language for language, _ in BLOCK.findall(page.read_text())} <= LANGUAGES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_console_blocks_only_name_make_targets() -> None:
+    commands = [
+        line.split("#")[0].split()
+        for page in PAGES
+        for block in blocks(page, "console")
+        for line in block.splitlines()
+    ]
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert [words for words in commands if words[0] != "make" or words[1] not in targets] == []

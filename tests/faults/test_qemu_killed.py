@@ -1,0 +1,48 @@
+"""QEMU is killed at every step of a call: the job ends, nothing is left over, and life goes on."""
+
+import libvirt
+import pytest
+from binding import error_code
+from crash_cases import CASES, Case, count_steps
+from crash_site import Site, attempt
+
+
+def kill_at(site: Site, case: Case, number: int) -> None:
+    """End QEMU at a step, look around, and start it again."""
+    case.prepare(site)
+    site.order("qemu", number)
+    done = attempt(site, case.act)
+    killed = site.reached(number)
+    site.call_off()
+    if not killed:
+        assert done
+        site.clear()
+        return
+    site.await_stop()
+    site.check_ended()
+    for path in site.root.glob("backup-*"):
+        path.unlink()
+    site.start_machine()
+    use_again(site)
+    site.clear()
+
+
+def use_again(site: Site) -> None:
+    """No checkpoint can be the base of an increment, and each can be got rid of."""
+    for found in site.machine.listAllCheckpoints():
+        increment = site.pull_xml(found.getName())
+        code = error_code(lambda: site.machine.backupBegin(increment, None))  # noqa: B023
+        assert code == libvirt.VIR_ERR_CHECKPOINT_INCONSISTENT
+    site.drop_checkpoints()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_nothing_is_left_over(site: Site, name: str) -> None:
+    steps = count_steps(site, CASES[name])
+    for number in range(1, len(steps) + 1):
+        try:
+            kill_at(site, CASES[name], number)
+        except (AssertionError, libvirt.libvirtError) as error:
+            trace = " | ".join(site.steps())
+            error.add_note(f"killed at step {number}, after: {trace}")
+            raise

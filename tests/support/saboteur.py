@@ -1,0 +1,105 @@
+"""Run as a program: the daemon, with somebody who ends it, or QEMU, at one of its steps.
+
+The order is a file that a test writes while the daemon runs: the victim, the step's number counted
+from then on, and a number of its own. Every step is put down, so that a test knows how many there
+are. Knows nothing of what the daemon does.
+"""
+
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from threading import Lock
+
+from virtbackupd.drivers import steps
+from virtbackupd.drivers.qemu import qmp
+from virtbackupd.drivers.qemu.block_nodes import Json
+from virtbackupd.drivers.qemu.work import DiskWork
+from virtbackupd.server.cli import main
+
+ORDER = "order"
+TRACE = "trace"
+IMPATIENCE = 0.5
+"""Seconds that an impatient daemon gives QEMU for an answer."""
+SLOW = "slow"
+"""A file that makes block jobs slow while it is there."""
+
+
+def _kill(pid: int) -> None:
+    """Return when it is dead: our own child is a zombie then."""
+    os.kill(pid, signal.SIGKILL)
+    with suppress(OSError):
+        while ") Z" not in Path(f"/proc/{pid}/stat").read_text():
+            time.sleep(0.001)
+
+
+def _stop(pid: int) -> None:
+    """From now on it does not answer."""
+    os.kill(pid, signal.SIGSTOP)
+
+
+_VICTIMS = {"qemu": _kill, "answers": _stop}
+
+
+@dataclass
+class Saboteur:
+    """The hook of every step; `root` is the folder of the order and of the steps taken."""
+
+    root: Path
+    _order: str = ""
+    _numbers: "count[int]" = field(default_factory=count)
+    _lock: Lock = field(default_factory=Lock)
+
+    def __call__(self, name: str) -> None:
+        with self._lock:
+            order = self._read()
+            if order:
+                self._take(name, order)
+
+    def _read(self) -> str:
+        try:
+            return (self.root / ORDER).read_text()
+        except FileNotFoundError:
+            return ""
+
+    def _take(self, name: str, order: str) -> None:
+        if order != self._order:
+            self._order, self._numbers = order, count(1)
+        victim, wanted, _ = order.split()
+        with (self.root / TRACE).open("a") as trace:
+            trace.write(f"{name}\n")
+        if next(self._numbers) == int(wanted):
+            self._end(victim)
+
+    def _end(self, victim: str) -> None:
+        if victim == "daemon":
+            os.kill(os.getpid(), signal.SIGKILL)
+        for file in self.root.glob("state/qemu/lib/*/qemu.pid"):
+            _VICTIMS[victim](int(file.read_text()))
+
+
+def slow_jobs(root: Path) -> None:
+    """Give the jobs of backups a speed limit: no call can set one before the first byte."""
+    original = DiskWork.job_action
+
+    def limited(work: DiskWork, *, sync: str, bitmap: str | None = None) -> Json:
+        action = original(work, sync=sync, bitmap=bitmap)
+        if (root / SLOW).exists():
+            action["data"]["speed"] = 1
+        return action
+
+    setattr(DiskWork, "job_action", limited)  # noqa: B010 - the daemon has no such switch
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv.pop(1))
+    steps.hook = Saboteur(folder)
+    slow_jobs(folder)
+    if sys.argv[1:2] == ["impatient"]:
+        del sys.argv[1]
+        setattr(qmp, "DEADLINE", IMPATIENCE)  # noqa: B010 - the daemon has no such switch
+    main()
