@@ -14,9 +14,8 @@ def kill_at(site: Site, case: Case, number: int) -> None:
     case.prepare(site)
     site.order("daemon", number)
     done = attempt(site, case.act)
-    if site.reached(number):
+    if site.carried_out(number):
         site.again()
-    site.call_off()
     case.finish(site)
     site.check()
     if done or case.always:

@@ -14,7 +14,7 @@ def leave(site: Site, name: str, number: int) -> None:
     CASES[name].prepare(site)
     site.order("daemon", number)
     attempt(site, CASES[name].act)
-    assert site.reached(number)
+    assert site.carried_out(number)
     site.await_death()
 
 

@@ -12,9 +12,7 @@ def kill_at(site: Site, case: Case, number: int) -> None:
     case.prepare(site)
     site.order("qemu", number)
     done = attempt(site, case.act)
-    killed = site.reached(number)
-    site.call_off()
-    if not killed:
+    if not site.carried_out(number):
         assert done
         site.clear()
         return

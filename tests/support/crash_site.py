@@ -166,7 +166,13 @@ class Site(Look):
         new.rename(self.root / saboteur.ORDER)
 
     def call_off(self) -> None:
-        (self.root / saboteur.ORDER).unlink(missing_ok=True)
+        with saboteur.locked(self.root):
+            (self.root / saboteur.ORDER).unlink(missing_ok=True)
+
+    def carried_out(self, number: int) -> bool:
+        """Call the order off, and say whether its step had been taken before."""
+        self.call_off()
+        return len(self.steps()) >= number
 
     def steps(self) -> list[str]:
         """The steps since the last order."""
@@ -183,10 +189,6 @@ class Site(Look):
             now = self.steps()
             seen, still = now, still + 1 if now == seen else 0
         return seen
-
-    def reached(self, number: int) -> bool:
-        """Whether the step of the last order has been taken."""
-        return len(self.steps()) >= number
 
     @property
     def dead(self) -> bool:

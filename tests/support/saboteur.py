@@ -5,11 +5,13 @@ from then on, and a number of its own. Every step is put down, so that a test kn
 are. Knows nothing of what the daemon does.
 """
 
+import fcntl
 import os
 import signal
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -22,11 +24,20 @@ from virtbackupd.drivers.qemu.work import DiskWork
 from virtbackupd.server.cli import main
 
 ORDER = "order"
+LOCK = "order.lock"
 TRACE = "trace"
 IMPATIENCE = 0.5
 """Seconds that an impatient daemon gives QEMU for an answer."""
 SLOW = "slow"
 """A file that makes block jobs slow while it is there."""
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Keep the order as it is: one that is called off has either been carried out, or never is."""
+    with (root / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _kill(pid: int) -> None:
@@ -55,7 +66,7 @@ class Saboteur:
     _lock: Lock = field(default_factory=Lock)
 
     def __call__(self, name: str) -> None:
-        with self._lock:
+        with self._lock, locked(self.root):
             order = self._read()
             if order:
                 self._take(name, order)
