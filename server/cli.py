@@ -1,32 +1,38 @@
-"""The command line: options to a running daemon, and one clear line when that cannot be.
+"""The command line: which commands there are, each in a module of its own.
 
-Knows no frame, no socket and no driver.
+A command is imported when it is called, so that none makes the daemon start more slowly.
 """
 
-import logging
-import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import NoReturn
+from importlib import import_module
 
 import click
-import msgspec
 
-from virtbackupd.server.config import (
-    LOG_LEVELS,
-    ConfigError,
-    Settings,
-    parse_address,
-    read_settings,
-)
-from virtbackupd.server.startup import StartError, start
-
-INTERRUPTED = 130
-"""The exit code of a program that SIGINT ended before it could stop in order."""
+COMMANDS = {
+    "serve": ("serve", "Run the daemon in the foreground until SIGTERM or SIGINT."),
+}
+"""By name: the module of `server/commands`, whose function has the same name, and what it does."""
 
 
-class OneLineGroup(click.Group):
-    """Wrong use is told in one line, as all else that keeps the daemon from starting."""
+class CommandTable(click.Group):
+    """Imports a command when it is needed; wrong use is told in one line, as all else."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _ = COMMANDS[cmd_name]
+        found: click.Command = getattr(
+            import_module(f"virtbackupd.server.commands.{module}"), module
+        )
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """From the table alone, without importing any command."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> object:
         """Without its context a usage error does not print the usage before the reason."""
@@ -37,122 +43,7 @@ class OneLineGroup(click.Group):
             raise
 
 
-@click.group(cls=OneLineGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandTable, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="virtbackupd", prog_name="virtbackupd")
 def main() -> None:
     """A libvirt-compatible daemon for checkpoints and incremental backups."""
-
-
-def _addresses(
-    _context: click.Context, _parameter: click.Parameter, values: Sequence[str]
-) -> Sequence[str]:
-    for value in values:
-        try:
-            parse_address(value)
-        except ConfigError as error:
-            raise click.BadParameter(str(error)) from error
-    return values
-
-
-def _choices(
-    _context: click.Context, _parameter: click.Parameter, values: Sequence[str]
-) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for value in values:
-        scheme, _, name = value.partition("=")
-        if not (scheme and name):
-            raise click.BadParameter(f"{value!r} is not SCHEME=NAME, such as test=memory")
-        found[scheme] = name
-    return found
-
-
-@main.command()
-@click.option(
-    "--socket-dir",
-    type=click.Path(file_okay=False),
-    help="Folder of the sockets libvirt-sock and libvirt-sock-ro. Default: a folder virtbackupd in "
-    "$XDG_RUNTIME_DIR, or /run/virtbackupd for root.",
-)
-@click.option(
-    "--tcp",
-    multiple=True,
-    metavar="HOST:PORT",
-    callback=_addresses,
-    help="Listen there too, without encryption; port 0 picks one and prints it. IPv6 addresses go "
-    "in brackets. May be repeated.",
-)
-@click.option(
-    "--state-dir",
-    type=click.Path(file_okay=False),
-    help="Folder of what outlives the daemon. Default: virtbackupd in $XDG_STATE_HOME, or "
-    "/var/lib/virtbackupd for root.",
-)
-@click.option(
-    "--driver",
-    "drivers",
-    multiple=True,
-    metavar="SCHEME=NAME",
-    callback=_choices,
-    help="Which driver answers which URI scheme, e.g. qemu=memory to let the in-memory hypervisor "
-    "answer qemu:///system. May be repeated; the first answers an empty URI. Default: test=memory.",
-)
-@click.option(
-    "--world",
-    type=click.Path(dir_okay=False),
-    help="File with the domains that the in-memory hypervisor starts with.",
-)
-@click.option(
-    "--config",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="File with settings, written like libvirtd.conf; options win over it.",
-)
-@click.option("--log-level", type=click.Choice(LOG_LEVELS), help="What to log. Default: info.")
-def serve(
-    socket_dir: str | None,
-    tcp: Sequence[str],
-    state_dir: str | None,
-    drivers: Mapping[str, str],
-    world: str | None,
-    config: Path | None,
-    log_level: str | None,
-) -> None:
-    """Run the daemon in the foreground until SIGTERM or SIGINT."""
-    given = {
-        "socket_dir": socket_dir,
-        "tcp": list(tcp),
-        "state_dir": state_dir,
-        "drivers": drivers,
-        "world": world,
-        "log_level": log_level,
-    }
-    try:
-        settings, warnings = read_settings(config) if config else (Settings(), [])
-        settings = msgspec.structs.replace(settings, **{k: v for k, v in given.items() if v})
-        _start_logging(settings.log_level)
-        for warning in warnings:
-            logging.getLogger(__name__).warning("%s", warning)
-        _run(settings)
-    except ConfigError as error:
-        _fail(str(error))
-
-
-def _run(settings: Settings) -> None:
-    try:
-        start(settings)
-    except StartError as error:
-        _fail(str(error))
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-
-
-def _start_logging(level: str) -> None:
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-
-
-def _fail(reason: str) -> NoReturn:
-    click.echo(f"virtbackupd: {reason}", err=True)
-    sys.exit(1)
