@@ -15,7 +15,9 @@ from virtbackupd.drivers.definitions.writer import (
     format_element,
 )
 
-NAMES = st.text(string.ascii_lowercase, min_size=1, max_size=5)
+NAMES = st.text(string.ascii_lowercase, min_size=1, max_size=5).filter(
+    lambda name: not name.startswith("xml")  # reserved (XML 1.0, 2.3)
+)
 TEXTS = st.text(st.characters(exclude_categories=["Cc", "Cs"], include_characters="\n\t"))
 VALUES = st.text(st.characters(exclude_categories=["Cc", "Cs"], include_characters="\n\t\r"))
 
@@ -35,14 +37,21 @@ def documents(draw: st.DrawFn, depth: int = 3) -> str:
     return f"<{start}>{escape(draw(TEXTS))}{inner}</{name}>"
 
 
-def canonical(text: str) -> str:
+Meaning = tuple[str, dict[str, str], list["str | Meaning"]]
+
+
+def meaning(node: etree._Element) -> Meaning:
     """Equal for documents that mean the same, whatever white space stands between elements."""
-    return str(etree.canonicalize(text, strip_text=True))
+    inner: list[str | Meaning] = [(node.text or "").strip()]
+    for child in node:
+        inner += [meaning(child), (child.tail or "").strip()]
+    return node.tag, {str(key): str(value) for key, value in node.attrib.items()}, inner
 
 
 @given(documents())
 def test_a_written_tree_reads_back_as_the_same(text: str) -> None:
-    assert canonical(format_element(etree.fromstring(text))) == canonical(text)
+    read = etree.fromstring(text)
+    assert meaning(etree.fromstring(format_element(read))) == meaning(read)
 
 
 @given(documents())
