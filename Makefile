@@ -4,12 +4,15 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := virtbackupd.protocol virtbackupd.server virtbackupd.drivers
-SOURCES := protocol server drivers tests
+PACKAGES := virtbackupd.protocol virtbackupd.server virtbackupd.drivers virtbackupd.testing
+SOURCES := protocol server drivers testing tests
 
-# What the tests need beside Python: stock clients and headers, QEMU's tools, libnbd, virtnbdbackup.
-TEST_PACKAGES := gcc libnbd-bin libvirt-clients libvirt-dev nbdkit pkg-config python3-dev \
-	python3-libnbd python3-libvirt qemu-system-x86 qemu-utils virtnbdbackup
+# What the tests need beside Python: stock clients and headers, Go and its libvirt client, QEMU's tools,
+# libnbd, virtnbdbackup.
+TEST_PACKAGES := curl dbus-daemon gcc gnutls-bin golang-github-digitalocean-go-libvirt-dev golang-go \
+	libnbd-bin libnbd-dev libsasl2-modules libvirt-clients libvirt-dev nbdkit openssl pkg-config \
+	python3-dev python3-libnbd python3-libvirt qemu-system-x86 qemu-utils \
+	systemd virtnbdbackup
 BENCH_PACKAGES := libvirt-daemon libvirt-daemon-system
 
 .PHONY: run test check bench docs clean
@@ -39,7 +42,7 @@ check: $(VENV)/.installed-test
 
 test: check
 	@.ci/make-guest build/guest "$(CURDIR)/tests/support/linux_init.sh"
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses auto --dist loadfile $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed-test
 	@.ci/apt-install $(BENCH_PACKAGES)
@@ -48,6 +51,8 @@ bench: $(VENV)/.installed-test
 
 docs: $(VENV)/.installed-test
 	$(BIN)/python tests/support/supported_calls.py
+	$(BIN)/python tests/support/configuration_page.py
+	$(BIN)/python tests/support/permissions_page.py
 
 clean:
 	rm -rf $(VENV) build

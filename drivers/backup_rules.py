@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 import trio
 
 from virtbackupd.drivers.checkpoint_rules import CheckpointDomain
+from virtbackupd.drivers.clock import Clock
 from virtbackupd.drivers.definitions.alignment import align_backup
 from virtbackupd.drivers.definitions.backup import (
     BackupDefinition,
@@ -70,33 +71,35 @@ def parse(backup_xml: str, checkpoint_xml: str | None, flags: int, now: int) -> 
     return Documents(backup, checkpoint, checkpoint.name)
 
 
-async def previous_end(backup: RunningBackup | None) -> None:
+async def previous_end(backup: RunningBackup | None, clock: Clock | None = None) -> None:
     """Let a backup that is ending get there: an abort does not wait for its end."""
     if backup is not None and not backup.job.in_state(DiskState.RUNNING):
-        with trio.move_on_after(WAIT_FOR_END):
+        with (clock or Clock()).deadline(WAIT_FOR_END, "end of the previous backup"):
             await backup.over.wait()
 
 
-def align(domain: CheckpointDomain, documents: Documents, *, tls_available: bool) -> (
-    BackupDefinition
-):  # fmt: skip
-    """The backup with every disk of the domain in it."""
+def align(
+    domain: CheckpointDomain, documents: Documents, *, tls_available: bool, any_port: bool = False
+) -> BackupDefinition:
+    """The backup with every disk of the domain in it; `any_port`: one is chosen where none is."""
     if not domain.active:
         raise OperationUnsupported(
             f"domain {domain.ref.name} is not running, only running domains can be backed up"
         )
     aligned = align_backup(documents.backup, domain.definition, suffix=documents.suffix)
     if aligned.pull:
-        check_server(aligned, tls_available=tls_available)
+        check_server(aligned, tls_available=tls_available, any_port=any_port)
     return aligned
 
 
-def check_server(definition: BackupDefinition, *, tls_available: bool) -> None:
+def check_server(
+    definition: BackupDefinition, *, tls_available: bool, any_port: bool = False
+) -> None:
     """What is refused before anything is prepared."""
     server = definition.server
     if server is None:
         raise InternalError("a pull backup needs a <server>")
-    if server.transport == "tcp" and not server.port:
+    if server.transport == "tcp" and not (server.port or any_port):
         raise OperationUnsupported("a TCP server needs a port: none is chosen automatically")
     if server.port > _MAX_PORT:
         raise InternalError(f"there is no TCP port {server.port}, the last one is {_MAX_PORT}")

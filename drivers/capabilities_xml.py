@@ -3,14 +3,13 @@
 A driver adds its guests, machines and devices. What a host can really run is not known here.
 """
 
-import socket
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TypeAlias
-from uuid import NAMESPACE_DNS, uuid5
 
 from lxml import etree
 
+from virtbackupd.drivers.host_uuid import host_uuid
 from virtbackupd.drivers.interface import NodeInfo
 from virtbackupd.drivers.node import host_arch, read_node_info
 
@@ -56,7 +55,7 @@ def host_element() -> etree._Element:
     )
     return node(
         "host",
-        node("uuid", str(uuid5(NAMESPACE_DNS, socket.gethostname()))),
+        node("uuid", host_uuid()),
         node("cpu", node("arch", host_arch()), topology),
         node("power_management"),
         node("iommu", support="no"),

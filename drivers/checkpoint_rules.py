@@ -55,13 +55,13 @@ class CheckpointDomain(Protocol):
     def definition(self) -> DomainDefinition: ...
 
 
-def parse_new(domain: CheckpointDomain, xml: str) -> CheckpointDefinition:
-    """The document of a new checkpoint, for a domain that runs."""
+def parse_new(domain: CheckpointDomain, xml: str, now: float | None = None) -> CheckpointDefinition:
+    """The document of a new checkpoint, for a domain that runs; made `now`, in seconds."""
     if not domain.active:
         raise OperationUnsupported(
             f"domain {domain.ref.name} is not running, start it to create a checkpoint"
         )
-    return parse_checkpoint(xml, redefine=False, now=int(time.time()))
+    return parse_checkpoint(xml, redefine=False, now=int(time.time() if now is None else now))
 
 
 def prepare(domain: CheckpointDomain, definition: CheckpointDefinition) -> CheckpointDefinition:

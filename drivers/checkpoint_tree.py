@@ -6,7 +6,7 @@ change, so a caller never sees half an operation.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Self, TypeVar
 
 from virtbackupd.drivers.enums import CheckpointList
 from virtbackupd.drivers.errors import (
@@ -27,6 +27,16 @@ class Entry(NamedTuple, Generic[T]):
     name: str
     parent: str | None
     value: T
+
+
+class TreeState(NamedTuple, Generic[T]):
+    """A whole tree as it was at an instant."""
+
+    values: tuple[tuple[str, T], ...]
+    """In order of arrival."""
+    links: tuple[tuple[str, str | None], ...]
+    """Each name with its parent; those of one parent with the oldest link first."""
+    current: str | None
 
 
 @dataclass(slots=True, eq=False)
@@ -179,6 +189,42 @@ class CheckpointTree(Generic[T]):
         self._current = None if orphans else self._single_leaf()
         return orphans
 
+    def state(self) -> TreeState[T]:
+        """Everything as of now."""
+        nodes = self._nodes.values()
+        inner = ((child, node.name) for node in nodes for child in node.children)
+        return TreeState(
+            tuple((node.name, node.value) for node in nodes),
+            (*((name, None) for name in self._roots), *inner),
+            self._current,
+        )
+
+    @classmethod
+    def restored(cls, state: TreeState[T]) -> Self:
+        """A tree as it was; OperationFailed when no tree can have been like that."""
+        tree = cls()
+        tree._nodes = {name: _Node(name, value) for name, value in state.values}
+        linked = {name for name, _ in state.links}
+        parents = {parent for _, parent in state.links if parent is not None}
+        known = tree._nodes.keys()
+        if not (linked == known and len(state.links) == len(known) == len(state.values)):
+            raise _no_tree()
+        if not parents <= known or (state.current is not None and state.current not in known):
+            raise _no_tree()
+        for name, parent in state.links:
+            tree._link(tree._nodes[name], parent)
+        if sum(1 for _ in _walk(tree._roots)) != len(known):
+            raise _no_tree()
+        tree._current = state.current
+        return tree
+
+    def dissolve(self) -> None:
+        """Empty it, so that its memory is free at once: parents and children hold each other."""
+        for node in self._nodes.values():
+            node.parent = None
+            node.children.clear()
+        self._nodes, self._roots, self._current = {}, {}, None
+
     def recompute_current(self) -> str | None:
         self._current = self._single_leaf()
         return self._current
@@ -214,6 +260,10 @@ class CheckpointTree(Generic[T]):
         node.link(None if parent is None else self._nodes[parent])
         if parent is None:
             self._roots[node.name] = node
+
+
+def _no_tree() -> OperationFailed:
+    return OperationFailed("the checkpoints do not form a tree", origin=Origin.DOMAIN)
 
 
 def _redefine_refusal(name: str, cause: str) -> InvalidArgument:

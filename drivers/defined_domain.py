@@ -4,12 +4,18 @@ The state that every driver keeps in the same form, and the calls that are answe
 Nothing here waits, and nothing reaches a running machine.
 """
 
+from collections.abc import Sized
+from typing import TYPE_CHECKING
+
 from virtbackupd.drivers.definitions.domain import DomainDefinition
 from virtbackupd.drivers.enums import DomainState, Lifecycle, XmlFlags
 from virtbackupd.drivers.errors import OperationInvalid, Origin
 from virtbackupd.drivers.events import DomainLifecycle, EventBus
 from virtbackupd.drivers.flags import DOMAIN_XML, FlagRules, check_none
 from virtbackupd.drivers.interface import Domain
+
+if TYPE_CHECKING:
+    from virtbackupd.drivers.jobs import JobSlot
 
 _VCPUS = FlagRules("virDomainGetVcpusFlags", 1 | 2 | 4 | 8)
 _VCPU_LIVE = 1
@@ -28,6 +34,10 @@ class DefinedDomain(Domain):
     state: int
     reason: int
     autostart: bool
+    checkpoints: Sized
+    jobs: "JobSlot"
+    saved: object | None
+    """A managed save image, if there is one."""
 
     @property
     def active(self) -> bool:

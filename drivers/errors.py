@@ -6,6 +6,8 @@ driver raises is our own bug and is answered as an internal error.
 """
 
 from enum import Enum, auto
+from typing import Self
+from uuid import UUID
 
 
 class Origin(Enum):
@@ -23,7 +25,10 @@ class Origin(Enum):
     SECURITY = auto()
     QEMU_AGENT = auto()
     RPC = auto()
+    POLKIT = auto()
     EVENT = auto()
+    ACCESS = auto()
+    ADMIN = auto()
 
 
 class DriverError(Exception):
@@ -88,7 +93,19 @@ class SystemFailure(DriverError):
 
 
 class NoDomain(DriverError):
-    """VIR_ERR_NO_DOMAIN."""
+    """VIR_ERR_NO_DOMAIN. Whoever must not see a domain is told in the same words."""
+
+    @classmethod
+    def of_uuid(cls, uuid: bytes) -> Self:
+        return cls(f"there is no domain with UUID {UUID(bytes=uuid)}")
+
+    @classmethod
+    def of_name(cls, name: str) -> Self:
+        return cls(f"there is no domain named {name!r}")
+
+    @classmethod
+    def of_id(cls, id: int) -> Self:  # noqa: A002 - libvirt's own word
+        return cls(f"there is no active domain with id {id}")
 
 
 class NoNetwork(DriverError):
@@ -104,9 +121,17 @@ class NoStoragePool(DriverError):
 
 
 class NoSecret(DriverError):
-    """VIR_ERR_NO_SECRET."""
+    """VIR_ERR_NO_SECRET. Whoever must not see a secret is told in the same words."""
 
     origin = Origin.SECRET
+
+    @classmethod
+    def of_uuid(cls, uuid: bytes) -> Self:
+        return cls(f"there is no secret with UUID {UUID(bytes=uuid)}")
+
+    @classmethod
+    def of_usage(cls, usage_type: int, usage_id: str) -> Self:
+        return cls(f"there is no secret with usage {usage_id!r} of type {usage_type}")
 
 
 class OperationInvalid(DriverError):
@@ -153,6 +178,8 @@ class ResourceBusy(DriverError):
 
 class AccessDenied(DriverError):
     """VIR_ERR_ACCESS_DENIED."""
+
+    origin = Origin.ACCESS
 
 
 class XmlInvalidSchema(DriverError):

@@ -12,6 +12,9 @@ from typing import NamedTuple, TypeAlias
 
 from virtbackupd.drivers.enums import BlockJobStatus, BlockJobType
 
+CANCELED = "Operation canceled"
+"""The text that clients know from QEMU, also at the normal end of a pull backup."""
+
 
 class DomainRef(NamedTuple):
     """A domain as it was named at one moment; `id` is -1 while inactive."""

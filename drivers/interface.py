@@ -7,12 +7,13 @@ unsupported, which stock clients survive.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias, TypeVar
 
+from virtbackupd.drivers.clock import Clock
 from virtbackupd.drivers.errors import (
     NoNetwork,
     NoSecret,
@@ -20,6 +21,9 @@ from virtbackupd.drivers.errors import (
     Unsupported,
 )
 from virtbackupd.drivers.events import DomainRef, EventBus, SecretRef, TypedParameter
+from virtbackupd.drivers.faults.engine import Faults
+from virtbackupd.drivers.figures import DriverFigures
+from virtbackupd.drivers.profiles import NEWEST, Profile
 from virtbackupd.drivers.records import (
     BlockInfo,
     BlockJobInfo,
@@ -33,6 +37,9 @@ from virtbackupd.drivers.records import (
     NodeInfo,
     VcpuInfo,
 )
+
+if TYPE_CHECKING:
+    import msgspec
 
 T = TypeVar("T")
 Answer: TypeAlias = T | Awaitable[T]
@@ -52,6 +59,14 @@ class ConsoleStream(ABC):
     @abstractmethod
     def close(self) -> None:
         """Let go of the console. Safe to repeat."""
+
+
+class ControlDescription(NamedTuple):
+    """What can be said of a control command to those who want to call it."""
+
+    about: str
+    arguments: "type[msgspec.Struct]"
+    needs_domain: bool
 
 
 def _unsupported(what: str) -> NoReturn:
@@ -381,10 +396,16 @@ class Driver:
     """One hypervisor. Opened as an async context manager; leaving it stops all it has started."""
 
     events: EventBus
+    profile: Profile = NEWEST
+    """The release of libvirt that this driver pretends to be."""
 
     # The node
     def check_path(self, scheme: str, path: str) -> None:
         """Raise a `DriverError` when a URI's path (`/default`, `/system`) is not ours."""
+
+    def named_in(self, xml: str) -> tuple[str, bytes]:
+        """The name and the UUID that a domain's document gives; empty where it gives none."""
+        _unsupported("virDomainDefineXML")
 
     def get_type(self) -> Answer[str]:
         _unsupported("virConnectGetType")
@@ -498,6 +519,19 @@ class Driver:
     def secret_undefine(self, uuid: bytes) -> Answer[None]:
         raise NoSecret("this driver keeps no secrets")
 
+    # The control channel, which arranges what no real hypervisor lets one arrange.
+    def control_commands(self) -> Mapping[str, ControlDescription]:
+        """Every control command by name; none by default."""
+        return {}
+
+    def control(self, domain_uuid: bytes | None, name: str, arguments: object) -> Answer[object]:
+        """Run a control command; arguments and result are what JSON can say."""
+        _unsupported(f"control command {name}")
+
+    def figures(self) -> DriverFigures:
+        """What is going on, for whoever watches the daemon; must not wait."""
+        return DriverFigures()
+
     # Networks and storage pools: none of our drivers manages any, which is a legal answer.
     def list_all_networks(self, flags: int) -> Answer[Sequence[tuple[str, bytes]]]:
         """Name and UUID of each network."""
@@ -522,6 +556,16 @@ class DriverOptions:
     """Exists, private to the daemon; a driver keeps its files in a folder of its own below."""
     world: Path | None = None
     """A world file to start from, for drivers that can."""
+    clock: Clock = field(default_factory=Clock)
+    """The daemon's; what moves real machines uses real time whatever it says."""
+    profile: Profile = NEWEST
+    """The release to pretend to be, for drivers that can."""
+    faults: Faults = field(default_factory=Faults)
+    """What is to go wrong, for drivers that can."""
+    advertise: str = ""
+    """The name that reaches this machine from outside, for NBD servers; empty: none is told."""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """What the configuration says to this driver alone; the driver checks it."""
 
 
 DriverFactory: TypeAlias = Callable[[DriverOptions], AbstractAsyncContextManager[Driver]]
@@ -532,6 +576,7 @@ __all__ = [
     "BlockJobInfo",
     "BlockStats",
     "ConsoleStream",
+    "ControlDescription",
     "Domain",
     "DomainInfo",
     "DomainStatsRecord",

@@ -13,11 +13,9 @@ from typing import NamedTuple
 from virtbackupd.drivers.enums import BlockJobStatus, JobOperation, JobType, TypedParameterType
 from virtbackupd.drivers.enums import JobStats as JobStatsFlags
 from virtbackupd.drivers.errors import OperationTimeout, Origin
-from virtbackupd.drivers.events import TypedParameter
+from virtbackupd.drivers.events import CANCELED, TypedParameter
+from virtbackupd.drivers.figures import RunningBackup
 from virtbackupd.drivers.interface import JobInfo, JobStats
-
-CANCELED = "Operation canceled"
-"""The text that clients know from QEMU, also at the normal end of a pull backup."""
 
 
 class DiskState(Enum):
@@ -159,6 +157,12 @@ class BackupJob:
     def stats(self) -> JobStats:
         """The running job as `virDomainGetJobStats` shows it."""
         return JobStats(JobType.UNBOUNDED, self._params(self.figures(), error=self.failure))
+
+    def glance(self) -> RunningBackup:
+        """The running job for whoever watches the daemon."""
+        cancelling = self.in_state(DiskState.CANCELLING)
+        state = "failing" if self.failing else "cancelling" if cancelling else "running"
+        return RunningBackup("pull" if self.pull else "push", state, *self.figures())
 
     def record(self) -> JobStats:
         """What is remembered once every disk has ended."""

@@ -14,6 +14,12 @@ HEADER_V3 = Struct(">QQQII")
 EXTENSION = Struct(">II")
 BACKING_FORMAT = 0xE2792ACA
 """The header extension that names the format of the backing file."""
+DATA_FILE = 0x44415441
+"""The header extension that names the file with the guest's data."""
+DATA_FILE_FEATURE = 1 << 2
+"""Incompatible feature: the data are in another file."""
+RAW_DATA_FILE_FEATURE = 1 << 1
+"""Autoclear feature: that file can be read as a raw image."""
 
 COPIED = 1 << 63
 COMPRESSED = 1 << 62
@@ -85,30 +91,38 @@ def plan_tables(start: int, capacity: int) -> TableLayout:
 
 
 def build_header(
-    capacity: int, layout: TableLayout, backing_file: str | None, backing_format: str | None
+    capacity: int,
+    layout: TableLayout,
+    backing_file: str | None,
+    backing_format: str | None,
+    data_file: str | None = None,
 ) -> bytes:
-    """The header of a file with our layout."""
+    """The header of a file with our layout; `data_file` is a raw file with the guest's data."""
     name = (backing_file or "").encode()
     if len(name) > MAX_BACKING_NAME:
         raise ImageFormatError(f"the backing file name {backing_file} is longer than 1023 bytes")
     size = HEADER_V2.size + HEADER_V3.size
-    extensions = _extensions(backing_format if name else None)
+    extensions = _extensions(backing_format if name else None, data_file)
     name_offset = size + len(extensions) if name else 0
     l1 = (l1_entries(capacity), layout.l1 * CLUSTER_SIZE)
     refcounts = (layout.refcount_table * CLUSTER_SIZE, layout.refcount_table_clusters)
     fixed = HEADER_V2.pack(MAGIC, 3, name_offset, len(name), 16, capacity, 0, *l1, *refcounts, 0, 0)
-    return fixed + HEADER_V3.pack(0, 0, 0, 4, size) + extensions + name
+    features = (DATA_FILE_FEATURE, 0, RAW_DATA_FILE_FEATURE) if data_file else (0, 0, 0)
+    return fixed + HEADER_V3.pack(*features, 4, size) + extensions + name
 
 
 def empty_image(
-    capacity: int, backing_file: str | None = None, backing_format: str | None = None
+    capacity: int,
+    backing_file: str | None = None,
+    backing_format: str | None = None,
+    data_file: str | None = None,
 ) -> list[tuple[int, bytes]]:
     """All that a new image without contents holds, by offset; what is between reads as zero.
 
     The last piece ends where the file does.
     """
     layout = plan_tables(1, capacity)
-    header = build_header(capacity, layout, backing_file, backing_format)
+    header = build_header(capacity, layout, backing_file, backing_format, data_file)
     blocks = range(layout.refcount_blocks, layout.refcount_table)
     pieces = [(0, header)]
     for number, block in enumerate(blocks):
@@ -153,12 +167,16 @@ def _clusters(size: int) -> int:
     return -(-size // CLUSTER_SIZE)
 
 
-def _extensions(backing_format: str | None) -> bytes:
-    if backing_format is None:
-        return EXTENSION.pack(0, 0)
-    value = backing_format.encode()
-    padding = bytes(-len(value) % 8)
-    return EXTENSION.pack(BACKING_FORMAT, len(value)) + value + padding + EXTENSION.pack(0, 0)
+def _extensions(backing_format: str | None, data_file: str | None) -> bytes:
+    named = ((BACKING_FORMAT, backing_format), (DATA_FILE, data_file))
+    return b"".join(_extension(*each) for each in named) + EXTENSION.pack(0, 0)
+
+
+def _extension(kind: int, text: str | None) -> bytes:
+    if text is None:
+        return b""
+    value = text.encode()
+    return EXTENSION.pack(kind, len(value)) + value + bytes(-len(value) % 8)
 
 
 def _check_features(data: bytes, version: int, path: str) -> int:

@@ -4,7 +4,7 @@ A domain's `ref` is written here and nowhere else, so that the three indexes and
 id that clients see cannot disagree.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
@@ -42,7 +42,7 @@ class DomainRegistry(Generic[D]):
         """The domain, or NoDomain."""
         found = self._by_uuid.get(uuid)
         if found is None:
-            raise NoDomain(f"there is no domain with UUID {UUID(bytes=uuid)}")
+            raise NoDomain.of_uuid(uuid)
         return found
 
     def maybe_by_uuid(self, uuid: bytes) -> D | None:
@@ -53,14 +53,14 @@ class DomainRegistry(Generic[D]):
         """The domain, or NoDomain."""
         found = self._by_name.get(name)
         if found is None:
-            raise NoDomain(f"there is no domain named {name!r}")
+            raise NoDomain.of_name(name)
         return found
 
     def by_id(self, id: int) -> D:  # noqa: A002 - libvirt's own word
         """The active domain, or NoDomain."""
         found = self._by_id.get(id)
         if found is None:
-            raise NoDomain(f"there is no active domain with id {id}")
+            raise NoDomain.of_id(id)
         return found
 
     def matching(self, name: str, uuid: bytes) -> D | None:
@@ -85,6 +85,23 @@ class DomainRegistry(Generic[D]):
         """Forget an inactive domain."""
         self._by_uuid.pop(domain.ref.uuid, None)
         self._by_name.pop(domain.ref.name, None)
+
+    @property
+    def last_id(self) -> int:
+        """The last id that was given to a domain."""
+        return self._last_id
+
+    def restore(self, domains: Iterable[tuple[D, DomainRef]], last_id: int) -> None:
+        """Have these domains under these names and ids, and no other; the rest become inactive."""
+        for domain in self._by_id.values():
+            domain.ref = domain.ref._replace(id=INACTIVE)
+        self._by_uuid, self._by_name, self._by_id = {}, {}, {}
+        self._last_id = last_id
+        for domain, ref in domains:
+            domain.ref = ref
+            self.add(domain)
+            if ref.id != INACTIVE:
+                self._by_id[ref.id] = domain
 
     def has_name(self, name: str) -> bool:
         """Whether a domain has that name."""

@@ -3,9 +3,10 @@
 A value is never logged. Rules are those of libvirt's secret driver. Files are not known here.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from virtbackupd.drivers.definitions.secret import SecretDefinition, format_secret, parse_secret
@@ -50,6 +51,13 @@ class _Secret:
         return SecretRef(definition.uuid, number, definition.usage or "")
 
 
+class SecretRecord(NamedTuple):
+    """A secret as it was at an instant."""
+
+    definition: SecretDefinition
+    value: bytes | None
+
+
 class SecretStore:
     """Answers the secret calls of the driver interface, under their names."""
 
@@ -73,7 +81,7 @@ class SecretStore:
         for secret in self._secrets.values():
             if secret.ref[1:] == (usage_type, usage_id):
                 return secret.ref
-        raise NoSecret(f"there is no secret with usage {usage_id!r} of type {usage_type}")
+        raise NoSecret.of_usage(usage_type, usage_id)
 
     def secret_define_xml(self, xml: str, flags: int) -> SecretRef:
         """Add a secret, or replace a definition under the same UUID and usage; keeps the value."""
@@ -135,10 +143,25 @@ class SecretStore:
         """Enter a secret from storage; nobody is told."""
         self._secrets[definition.uuid] = _Secret(definition, value)
 
+    def state(self) -> tuple[SecretRecord, ...]:
+        """All secrets with their values as of now."""
+        return tuple(SecretRecord(each.definition, each.value) for each in self._secrets.values())
+
+    def restore(self, records: Iterable[SecretRecord]) -> None:
+        """Have these secrets and no other, and tell which have gone and which have come."""
+        before = self._secrets
+        self._secrets = {each.definition.uuid: _Secret(*each) for each in records}
+        for uuid, secret in before.items():
+            if uuid not in self._secrets:
+                self._events.publish(SecretLifecycle(secret.ref, _Change.UNDEFINED, 0))
+        for uuid, secret in self._secrets.items():
+            if uuid not in before:
+                self._events.publish(SecretLifecycle(secret.ref, _Change.DEFINED, 0))
+
     def _require(self, uuid: bytes) -> _Secret:
         secret = self._secrets.get(uuid)
         if secret is None:
-            raise NoSecret(f"there is no secret with UUID {UUID(bytes=uuid)}")
+            raise NoSecret.of_uuid(uuid)
         return secret
 
     def _refuse_double_usage(self, definition: SecretDefinition) -> None:

@@ -6,7 +6,7 @@ the suffix `.new`, which nobody reads. What the texts mean is not known here.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -49,10 +49,15 @@ async def move(old: Path, new: Path) -> None:
 
 def write_now(path: Path, text: str, mode: int = 0o600) -> None:
     """As `write`, blocking."""
+    write_pieces_now(path, (text.encode(),), mode)
+
+
+def write_pieces_now(path: Path, pieces: Iterable[bytes], mode: int = 0o600) -> None:
+    """The same for what is too large to be put together first."""
     new = path.with_name(path.name + _NEW)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_flushed(new, text.encode(), mode)
+        _write_flushed(new, pieces, mode)
         step(f"write {path.name}: flushed")
         new.rename(path)
         step(f"write {path.name}: renamed")
@@ -119,10 +124,10 @@ def flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _write_flushed(path: Path, data: bytes, mode: int) -> None:
+def _write_flushed(path: Path, pieces: Iterable[bytes], mode: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
-        file.write(data)
+        file.writelines(pieces)
         file.flush()
         os.fsync(descriptor)
 

@@ -7,9 +7,10 @@ server sends, whatever that is.
 from dataclasses import dataclass
 from typing import Any
 
-from virtbackupd.protocol.errors import RemoteError
+from virtbackupd.protocol.errors import ProtocolError, RemoteError
 from virtbackupd.protocol.message import (
     HEADER,
+    MAX_FRAME,
     MessageType,
     Status,
     decode_error,
@@ -59,7 +60,7 @@ def decode_reply(procedure: Procedure, data: bytes) -> tuple[Any, ...] | RemoteE
 
 
 class FrameReader:
-    """Cuts a server's bytes into frames."""
+    """Cuts a server's bytes into frames; ProtocolError when a length cannot be that of a frame."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -72,8 +73,12 @@ class FrameReader:
         return frames
 
     def _take(self) -> Frame | None:
+        if len(self._buffer) < _LENGTH_SIZE:
+            return None
         length = int.from_bytes(self._buffer[:_LENGTH_SIZE], "big")
-        if len(self._buffer) < max(length, HEADER.size):
+        if not HEADER.size <= length <= MAX_FRAME:
+            raise ProtocolError(f"a frame of {length} bytes")
+        if len(self._buffer) < length:
             return None
         data = bytes(self._buffer[:length])
         del self._buffer[:length]

@@ -1,9 +1,11 @@
-"""The compiled interface text: every procedure by program and number, and by name.
+"""The compiled interface texts: every procedure by program and number, and by name.
 
-`remote_protocol.x` lies beside this module and is read once. How a procedure finds its structs
-(remote_NAME_args, _ret, _msg) is known here and nowhere else.
+`remote_protocol.x` and `admin_protocol.x` lie beside this module and are read once, each when it is
+first needed. How a procedure finds its structs (remote_NAME_args, _ret, _msg) is known here and
+nowhere else.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -25,7 +27,7 @@ class _Program(NamedTuple):
     version: str
 
 
-_PROGRAMS = (
+_REMOTE = (
     _Program(
         "remote_procedure",
         "REMOTE_PROC_",
@@ -41,6 +43,16 @@ _PROGRAMS = (
         "QEMU_",
         "QEMU_PROGRAM",
         "QEMU_PROTOCOL_VERSION",
+    ),
+)
+_ADMIN = (
+    _Program(
+        "admin_procedure",
+        "ADMIN_PROC_",
+        "admin_",
+        "",
+        "ADMIN_PROGRAM",
+        "ADMIN_PROTOCOL_VERSION",
     ),
 )
 
@@ -61,23 +73,32 @@ class Schema:
 
 @cache
 def load() -> Schema:
-    """The schema of the interface text that is part of this package."""
-    source = resources.files("virtbackupd.protocol").joinpath("remote_protocol.x")
-    return compile_schema(source.read_text(encoding="utf-8"))
+    """The schema of libvirt's own interface."""
+    return compile_schema(_text("remote_protocol.x"))
 
 
-def compile_schema(text: str) -> Schema:
+@cache
+def load_admin() -> Schema:
+    """The schema of the administration interface."""
+    return compile_schema(_text("admin_protocol.x"), _ADMIN)
+
+
+def _text(name: str) -> str:
+    return resources.files("virtbackupd.protocol").joinpath(name).read_text(encoding="utf-8")
+
+
+def compile_schema(text: str, programs: Sequence[_Program] = _REMOTE) -> Schema:
     """Raises `IdlError` when the text is wrong."""
     specification = parse(text)
     compiler = Compiler(specification)
     constants = specification.constants
     procedures = [
         _procedure(program, member, specification, compiler)
-        for program in _PROGRAMS
+        for program in programs
         for member in _members(specification, program.enum)
     ]
     return Schema(
-        versions={constants[known.number]: constants[known.version] for known in _PROGRAMS},
+        versions={constants[known.number]: constants[known.version] for known in programs},
         by_number={(found.program, found.number): found for found in procedures},
         by_name={found.name: found for found in procedures},
         constants=constants,

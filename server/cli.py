@@ -9,6 +9,13 @@ import click
 
 COMMANDS = {
     "serve": ("serve", "Run the daemon in the foreground until SIGTERM or SIGINT."),
+    "config": ("config", "Check a configuration file, or show what holds."),
+    "top": ("top", "Show domains and their jobs as they go on."),
+    "tree": ("tree", "Show checkpoints as a tree."),
+    "record": ("record", "Write what a libvirt server shows into a world file."),
+    "install-units": ("install_units", "Write what systemd needs to run the daemon."),
+    "pki": ("pki", "Look at certificates and keys."),
+    "user": ("user", "Keep the file of those who may log in by SASL."),
 }
 """By name: the module of `server/commands`, whose function has the same name, and what it does."""
 

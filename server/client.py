@@ -12,6 +12,7 @@ from typing import assert_never
 import trio
 
 from virtbackupd.protocol import message
+from virtbackupd.protocol.connection import Limits as FrameLimits
 from virtbackupd.protocol.connection import ServerConnection
 from virtbackupd.protocol.errors import ProtocolError
 from virtbackupd.protocol.message import (
@@ -27,7 +28,9 @@ from virtbackupd.protocol.message import (
 )
 from virtbackupd.server.events import CallbackTable
 from virtbackupd.server.handlers.streams import StreamTable
+from virtbackupd.server.identity import Identity
 from virtbackupd.server.keepalive import KeepaliveTimer
+from virtbackupd.server.login import NO_LOGIN, Login
 from virtbackupd.server.outbox import Outbox, OutboxFullError
 from virtbackupd.server.services import Services
 from virtbackupd.server.session import CAUSE, RunningCall, Session
@@ -40,8 +43,6 @@ TURN_CALLS = 16
 TURN_BYTES = 1_048_576
 HELD_LIMIT = 16_384
 """Events that may wait for the reply of the call that caused them."""
-PARKED_LIMIT = 256
-"""Calls held back while the window is full; then the socket is no longer read."""
 
 
 class Client:
@@ -56,6 +57,8 @@ class Client:
         "_ended",
         "_held",
         "_holding",
+        "_known",
+        "_login",
         "_nursery",
         "_outbox",
         "_parked",
@@ -65,6 +68,8 @@ class Client:
         "_socket",
         "_stopping",
         "keepalive",
+        "number",
+        "since",
     )
 
     _calls: trio.Nursery
@@ -77,13 +82,21 @@ class Client:
         *,
         read_only: bool = False,
         secure: bool = False,
+        identity: Identity | None = None,
+        login: Login = NO_LOGIN,
+        known: Callable[[], None] | None = None,
     ) -> None:
-        """`sock` is connected and does not block; `serve` closes it."""
+        """`sock` is connected and does not block; `serve` closes it.
+
+        `known` is called when the client has logged in.
+        """
         self._socket = sock
         self._services = services
-        self._connection = ServerConnection()
-        self._connection.authenticated = True
-        self._outbox = Outbox(sock)
+        self._connection = ServerConnection(FrameLimits(authenticated=services.limits.max_message))
+        self._connection.authenticated = login is NO_LOGIN
+        self._login = None if login is NO_LOGIN else trio.Event()
+        self._known = known
+        self._outbox = Outbox(sock, services.clock, services.limits)
         self._ended = trio.Event()
         self._running = 0
         self._parked: deque[Request] | None = None
@@ -94,10 +107,43 @@ class Client:
         self._stopping = False
         self._dead = False
         self.keepalive: KeepaliveTimer | None = None
+        self.number = services.counters.accepted
+        self.since = services.clock.time()
         callbacks = CallbackTable(services.router, self)
         self._session = Session(
-            self, services.drivers, callbacks, StreamTable(), read_only=read_only, secure=secure
+            self,
+            services.drivers,
+            callbacks,
+            StreamTable(services.limits),
+            read_only=read_only,
+            secure=secure,
+            identity=identity,
+            login=login,
         )
+
+    @property
+    def identity(self) -> Identity:
+        """Who it is, as far as it is known by now."""
+        return self._session.identity
+
+    @property
+    def read_only(self) -> bool:
+        return self._session.read_only
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether it has still to log in."""
+        return self._login is not None and not self._login.is_set()
+
+    @property
+    def waiting_calls(self) -> int:
+        """Calls that wait until others of this client have their answers."""
+        return len(self._parked or ())
+
+    @property
+    def unread(self) -> int:
+        """Bytes that have still to leave for it."""
+        return self._outbox.size
 
     async def serve(self) -> None:
         """Returns when the client has gone, for whatever reason, and all its traces with it.
@@ -113,6 +159,7 @@ class Client:
                         self._nursery.cancel_scope.cancel()
             finally:
                 self._dead = True
+                self._ended.set()
                 self._parked = None
                 self._services.ticker.discard(self)
                 await self._session.close()
@@ -125,6 +172,8 @@ class Client:
     async def _converse(self) -> None:
         try:
             self._resume_reading()
+            if self._login is not None:
+                self._nursery.start_soon(self._expect, self._login)
             await self._ended.wait()
         finally:
             self._pause_reading()
@@ -180,13 +229,36 @@ class Client:
     def close_after_reply(self) -> None:
         self._closing = True
 
+    def authenticated(self) -> None:
+        self._connection.authenticated = True
+        if self._login is not None:
+            self._login.set()
+        if self._known is not None:
+            self._known()
+
+    async def _expect(self, login: trio.Event) -> None:
+        """People may have to find their password; nobody holds a place for ever."""
+        deadline = self._services.limits.login_timeout
+        with trio.move_on_after(deadline):
+            await login.wait()
+        if not login.is_set():
+            self._services.counters.dropped_anonymous += 1
+            self._abort(f"it has not logged in within {deadline:.0f} seconds")
+
     def start_keepalive(self) -> None:
         if self.keepalive is None:
-            self.keepalive = KeepaliveTimer(trio.current_time())
+            self.keepalive = KeepaliveTimer(self._services.clock.monotonic())
             self._services.ticker.add(self)
 
     async def drained(self) -> None:
         await self._outbox.drained()
+
+    def cut(self, reason: str) -> None:
+        self._closing = True
+        self._abort(reason)
+
+    async def gone(self) -> None:
+        await self._ended.wait()
 
     # What the ticker asks (KeepaliveTarget)
 
@@ -228,7 +300,7 @@ class Client:
             self._connection.receive_eof()
             return
         if self.keepalive is not None:
-            self.keepalive.heard(trio.current_time())
+            self.keepalive.heard(self._services.clock.monotonic())
         rest = self._take_turn(self._connection.receive_data(chunk))
         if rest or self._parked or not self._outbox.empty:
             self._pause_reading()
@@ -267,7 +339,7 @@ class Client:
         except ProtocolError as error:
             self._broken(error)
         if timer is not None:
-            timer.heard(trio.current_time())
+            timer.heard(self._services.clock.monotonic())
             self.keepalive = timer
         self._resume_reading()
 
@@ -284,7 +356,9 @@ class Client:
         self._end()
 
     def _overfull(self) -> bool:
-        return self._parked is not None and len(self._parked) >= PARKED_LIMIT
+        return self._parked is not None and len(self._parked) >= (
+            self._services.limits.max_client_waiting_calls
+        )
 
     def _take(self, incoming: Incoming) -> bytes | None:
         if isinstance(incoming, Call | CallWithFds):
@@ -307,7 +381,7 @@ class Client:
 
     def _call(self, call: Request) -> bytes | None:
         """The reply, if it is known at once."""
-        if self._running >= self._services.max_client_requests:
+        if self._running >= self._services.limits.max_client_requests:
             self._parked = self._parked if self._parked is not None else deque()
             self._parked.append(call)
             return None
@@ -332,7 +406,7 @@ class Client:
             self._changed = None
 
     def _unpark(self) -> None:
-        limit = self._services.max_client_requests
+        limit = self._services.limits.max_client_requests
         while self._parked and self._running < limit and not self._closing:
             reply = self._call(self._parked.popleft())
             if reply is not None:
@@ -345,7 +419,8 @@ class Client:
 
     async def _change(self) -> None:
         """Wait until another call has ended."""
-        self._changed = self._changed or trio.Event()
+        if self._changed is None:
+            self._changed = trio.Event()
         await self._changed.wait()
 
     def _release_events(self) -> None:

@@ -8,16 +8,17 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from types import CoroutineType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from virtbackupd.drivers.errors import DriverError, OperationDenied, Origin, Unsupported
+from virtbackupd.drivers.profiles import NEWEST, Profile
 from virtbackupd.protocol import refusals
 from virtbackupd.protocol.errors import RemoteError, XdrEncodeError, XdrError
 from virtbackupd.protocol.idl import Shape
 from virtbackupd.protocol.message import Request, error_reply, reply
 from virtbackupd.protocol.procedures import Procedure, ReadOnly
 from virtbackupd.protocol.schema import Schema
-from virtbackupd.server import errors
+from virtbackupd.server import audit, errors
 from virtbackupd.server.procedures import AGENT_ADDRESSES, AGENT_SOURCE, PROCEDURES, SECURE_FLAGS
 from virtbackupd.server.session import Session, Stage
 from virtbackupd.server.translate import (
@@ -35,6 +36,8 @@ REMEMBERED = 128
 """Argument lists of each procedure that are kept decoded."""
 REMEMBERED_SIZE = 256
 """Bytes of arguments beyond which decoding them is not what takes the time."""
+PLANS = 1024
+"""Compiled procedures that are kept, more than the interface has."""
 
 STAGES = {
     "AUTH_LIST": Stage.CONNECTED,
@@ -68,16 +71,50 @@ class Plan(NamedTuple):
     """Whether a read-only client may make the call with these arguments."""
 
 
+Before = Callable[[Procedure, Handler], Handler]
+Between = Callable[[str, Handler], Handler]
+
+
+class Answering(Protocol):
+    """The dispatcher, or what stands before it, as a client sees it."""
+
+    def answer(self, session: Session, call: Request) -> bytes | Awaitable[bytes]: ...
+
+
 class Dispatcher:
     """The compiled table. One for the whole server; all state is in the session."""
 
-    def __init__(self, schema: Schema, handlers: Mapping[str, Handler]) -> None:
-        """TableError when a row contradicts the IDL."""
+    def __init__(
+        self,
+        schema: Schema,
+        handlers: Mapping[str, Handler],
+        profile: Profile = NEWEST,
+        before: Before | None = None,
+    ) -> None:
+        """TableError when a row contradicts the IDL. What the profile does not know is unknown.
+
+        `before` puts a check of rights before each handler.
+        """
         self._schema = schema
         self._plans = {
-            (found.program, found.number): _plan(schema, found, handlers)
+            (found.program, found.number): _restricted(
+                _plan(found, handlers.get(found.name), schema.versions[found.program]), profile
+            )
             for found in schema.by_number.values()
-            if not found.is_event
+            if not found.is_event and profile.knows(found.name, found.number)
+        }
+        if before is not None:
+            self._plans = {
+                key: plan._replace(handle=before(schema.by_number[key], plan.handle))
+                for key, plan in self._plans.items()
+            }
+        self._own = self._plans
+
+    def interpose(self, between: Between | None) -> None:
+        """Put something before handlers, in place of what was put there last; None for nothing."""
+        self._plans = {
+            key: plan if between is None else plan._replace(handle=between(plan.name, plan.handle))
+            for key, plan in self._own.items()
         }
 
     def answer(self, session: Session, call: Request) -> bytes | Awaitable[bytes]:
@@ -90,6 +127,7 @@ class Dispatcher:
         try:
             args = plan.decode(call.payload)
             if session.read_only and not plan.read_only(args):
+                audit.refused(plan.name, session, "read-write")
                 raise _denied(plan.name)
             result = plan.handle(session, args, call)
             if type(result) is CoroutineType:
@@ -115,27 +153,45 @@ class Dispatcher:
 def _refusal(session: Session, plan: Plan, error: Exception) -> RemoteError:
     if isinstance(error, DriverError):
         return errors.refusal(error, session.scheme)
+    if isinstance(error, errors.Injected):
+        return error.error
     if isinstance(error, XdrError):
         return refusals.undecodable(error)
     if isinstance(error, XdrEncodeError):
         log.error("%s: the result does not fit the wire: %s", plan.name, error)
         return errors.too_large(plan.name, str(error))
-    log.error("%s: a bug of ours", plan.name, exc_info=error)
+    caller = {"client": session.link.number, "procedure": public_name(plan.name)}
+    log.error("%s: a bug of ours", plan.name, exc_info=error, extra=caller)
     return errors.bug()
 
 
-def _plan(schema: Schema, procedure: Procedure, handlers: Mapping[str, Handler]) -> Plan:
-    handler, encoder = _answering(procedure, handlers)
+@lru_cache(maxsize=PLANS)
+def _plan(procedure: Procedure, handler: Handler | None, version: int) -> Plan:
+    """The same for all servers of a process, of which tests start many."""
+    handle, encoder = _answering(procedure, handler)
     return Plan(
         name=procedure.name,
-        version=schema.versions[procedure.program],
+        version=version,
         stage=STAGES.get(procedure.name, Stage.OPEN),
         decode=_decoder(procedure),
-        handle=handler,
+        handle=audit.audited(procedure.name, handle),
         to_wire=encoder,
         encode=procedure.encode_ret,
         read_only=_read_only_rule(procedure),
     )
+
+
+def _restricted(plan: Plan, profile: Profile) -> Plan:
+    """Only calls that the profile has something to say about are looked at when they come."""
+    if not profile.restricts(plan.name):
+        return plan
+    handle, function = plan.handle, public_name(plan.name)
+
+    def checked(session: Session, args: Wire, call: Request) -> Any:  # noqa: ANN401 - as Handler
+        profile.check_call(plan.name, function, args)
+        return handle(session, args, call)
+
+    return plan._replace(handle=checked)
 
 
 def _decoder(procedure: Procedure) -> Callable[[bytes], Wire]:
@@ -155,9 +211,8 @@ def _decoder(procedure: Procedure) -> Callable[[bytes], Wire]:
     return decoded
 
 
-def _answering(procedure: Procedure, handlers: Mapping[str, Handler]) -> tuple[Handler, Encoder]:
+def _answering(procedure: Procedure, handler: Handler | None) -> tuple[Handler, Encoder]:
     method = PROCEDURES.get(procedure.name)
-    handler = handlers.get(procedure.name)
     if (method or handler) and not procedure.declared:
         raise TableError(f"{procedure.name} has an answer but no structs in the interface text")
     if method and handler:
@@ -199,6 +254,7 @@ def _denied(name: str) -> OperationDenied:
 
 
 _CAPITALS = {"Xml": "XML", "Uuid": "UUID", "Id": "ID", "Os": "OS", "Fs": "FS", "Cpu": "CPU"}
+_CAPITALS |= {f"Fs{word.lower()}": f"FS{word}" for word in ("Freeze", "Thaw", "Trim", "Info")}
 _QEMU_NAMES = {"QEMU_DOMAIN": "DOMAIN_QEMU", "QEMU_CONNECT_DOMAIN": "CONNECT_DOMAIN_QEMU"}
 
 

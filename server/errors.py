@@ -4,6 +4,7 @@ Nothing else in the server knows these numbers. What is no `DriverError` is our 
 an internal error here. This module knows no procedure and no connection.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from virtbackupd.drivers import errors as driver
@@ -19,9 +20,35 @@ class ErrorRow(NamedTuple):
 
 
 class AuthenticationFailed(DriverError):
-    """VIR_ERR_AUTH_FAILED: the one refusal that no driver gives."""
+    """VIR_ERR_AUTH_FAILED: like the next, a refusal that no driver gives."""
 
     origin = Origin.RPC
+
+
+class Injected(Exception):
+    """An error that somebody asked for, of any number."""
+
+    def __init__(self, error: RemoteError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class NoServer(DriverError):
+    """VIR_ERR_NO_SERVER, of the administration interface."""
+
+    origin = Origin.ADMIN
+
+
+class NoClient(DriverError):
+    """VIR_ERR_NO_CLIENT, of the administration interface."""
+
+    origin = Origin.ADMIN
+
+
+class AuthenticationUnavailable(DriverError):
+    """VIR_ERR_AUTH_UNAVAILABLE: there is nobody to ask for a password; virsh then begins to."""
+
+    origin = Origin.POLKIT
 
 
 INTERNAL = ErrorRow(1, "internal error: %s")
@@ -56,8 +83,11 @@ ROWS: dict[type[DriverError], ErrorRow] = {
     driver.ResourceBusy: ErrorRow(87, "resource busy: %s"),
     driver.AccessDenied: ErrorRow(88, "access denied: %s"),
     driver.XmlInvalidSchema: ErrorRow(92, "XML document failed to validate against schema: %s"),
+    NoServer: ErrorRow(95, "Server not found: %s"),
+    NoClient: ErrorRow(96, "Client not found: %s"),
     driver.NoDomainCheckpoint: ErrorRow(103, "Domain checkpoint not found: %s"),
     driver.NoDomainBackup: ErrorRow(104, "Domain backup job id not found: %s"),
+    AuthenticationUnavailable: ErrorRow(94, "authentication unavailable: %s"),
     driver.CheckpointInconsistent: ErrorRow(109, "checkpoint inconsistent: %s"),
 }
 
@@ -72,6 +102,9 @@ ORIGINS: dict[Origin, int] = {
     Origin.SECURITY: 24,
     Origin.SECRET: 30,
     Origin.EVENT: 40,
+    Origin.ACCESS: 55,
+    Origin.ADMIN: 62,
+    Origin.POLKIT: 60,
     Origin.DOMAIN_CHECKPOINT: 69,
 }
 """`virErrorDomain`; `Origin.DRIVER` depends on the connection and is looked up by its scheme."""
@@ -83,6 +116,12 @@ REMOTE_ORIGIN = 13
 def refusal(error: DriverError, scheme: str = "") -> RemoteError:
     """What the caller sees of a driver's refusal on a connection opened as `scheme`."""
     return _remote_error(_row(type(error)), origin_number(error.origin, scheme), error.message)
+
+
+def with_words(code: int, domain: int, detail: str, level: int) -> RemoteError:
+    """An error of any number, with the words that go with it as far as they are known."""
+    format_ = next((row.format for row in ROWS.values() if row.code == code), "%s")
+    return replace(_remote_error(ErrorRow(code, format_), domain, detail), level=level)
 
 
 def bug() -> RemoteError:

@@ -37,6 +37,9 @@ _AnyEvent: TypeAlias = Any
 """The record of the row's own class."""
 
 
+Subject: TypeAlias = events.DomainRef | events.SecretRef
+
+
 class Form(NamedTuple):
     """One message that an event makes. `body` gives its fields, or None to send nothing."""
 
@@ -155,8 +158,8 @@ FORMS: dict[type[events.Event], tuple[Form, ...]] = {
 }
 
 
-def subject(event: events.Event) -> bytes:
-    """The UUID of the object that the event is about."""
+def subject(event: events.Event) -> Subject:
+    """The object that the event is about."""
     if isinstance(event, events.SecretLifecycle | events.SecretValueChanged):
-        return event.secret.uuid
-    return event.domain.uuid
+        return event.secret
+    return event.domain

@@ -8,10 +8,10 @@ the `Link` of a session's callback table.
 import logging
 import struct
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import trio
 
@@ -21,16 +21,12 @@ from virtbackupd.drivers.interface import Driver
 from virtbackupd.protocol.message import event as event_frame
 from virtbackupd.protocol.procedures import Procedure
 from virtbackupd.protocol.schema import Schema
-from virtbackupd.server.event_forms import FORMS, Family, Form, subject
+from virtbackupd.server.event_forms import FORMS, Family, Form, Subject, subject
+from virtbackupd.server.limits import Limits
 from virtbackupd.server.session import CAUSE, Link
 from virtbackupd.server.translate import Wire
 
 log = logging.getLogger(__name__)
-
-QUEUE_LIMIT = 65_536
-"""Events between publishing and delivery; what does not fit is dropped, counted and logged."""
-CALLBACK_LIMIT = 1024
-"""Callbacks of one client."""
 
 
 class Registration(NamedTuple):
@@ -41,14 +37,22 @@ class Registration(NamedTuple):
     uuid: bytes | None
 
 
+class Gate(Protocol):
+    """Lets events through to a client, or drops them."""
+
+    def deliver(self, frame: bytes, about: Subject) -> None: ...
+
+
 class CallbackTable:
     """The callbacks of one client, of both generations."""
 
-    __slots__ = ("_driver", "_last_id", "_legacy", "_modern", "_router", "link")
+    __slots__ = ("_driver", "_last_id", "_legacy", "_modern", "_router", "gate", "link")
 
     def __init__(self, router: "EventRouter", link: Link) -> None:
         self._router = router
         self.link = link
+        self.gate: Gate | None = None
+        """Where access is controlled, what decides about each event."""
         self._driver: Driver | None = None
         self._last_id = -1
         self._modern: dict[int, Registration] | None = None
@@ -66,8 +70,13 @@ class CallbackTable:
                 f"event {wanted.event_id} of this object already has a callback of this client",
                 origin=Origin.EVENT,
             )
-        if len(modern) >= CALLBACK_LIMIT:
-            raise InternalError(f"more than {CALLBACK_LIMIT} callbacks of one client")
+        limits = self._router.limits
+        if len(modern) >= limits.max_client_callbacks:
+            limits.reached["max_client_callbacks"] += 1
+            raise InternalError(
+                f"one client may have {len(modern)} callbacks (max_client_callbacks); remove one"
+                " first"
+            )
         self._last_id += 1
         modern[self._last_id] = wanted
         self._listen()
@@ -108,6 +117,13 @@ class CallbackTable:
             return self._legacy is not None and event_id in self._legacy
         return self._modern is not None and callback_id in self._modern
 
+    def deliver(self, frame: bytes, about: Subject) -> None:
+        """Send an event about an object to the client, if it may know of it."""
+        if self.gate is None:
+            self.link.deliver(frame)
+        else:
+            self.gate.deliver(frame, about)
+
     def close(self) -> None:
         self._modern = self._legacy = None
         if self._driver is not None:
@@ -124,12 +140,20 @@ class _Queued(NamedTuple):
     messages: "_Messages"
     recipients: list[tuple[CallbackTable, int | None]]
     body: Wire
+    about: Subject
+
+
+class EventFilter(Protocol):
+    """Decides which events are told, how often and when."""
+
+    def pass_on(self, event: events.Event, tell: Callable[[events.Event], None]) -> None: ...
 
 
 class EventRouter:
     """Takes events of all drivers and hands them to the clients that want them."""
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
         self._messages = {
             form.modern: _Messages(schema, form) for forms in FORMS.values() for form in forms
         }
@@ -137,6 +161,15 @@ class EventRouter:
         self._queue: deque[_Queued] = deque()
         self._wake = trio.Event()
         self.dropped = 0
+        self.observer: Callable[[list[int], Procedure, Wire], None] | None = None
+        """Told what is delivered to which clients, by their numbers."""
+        self.faults: EventFilter | None = None
+        """Decides what becomes of each event; None tells all of them."""
+
+    @property
+    def waiting(self) -> int:
+        """Events that are published and not delivered yet."""
+        return len(self._queue)
 
     @contextmanager
     def subscribed(self, drivers: Mapping[str, Driver]) -> Iterator[None]:
@@ -164,9 +197,18 @@ class EventRouter:
         """Deliver all that waits. A client calls it when the replies of its calls have left."""
         while self._queue:
             queued = self._queue.popleft()
-            queued.messages.send(queued.recipients, queued.body)
+            queued.messages.send(queued.recipients, queued.body, queued.about)
+            if self.observer is not None:
+                clients = [table.link.number for table, _ in queued.recipients]
+                self.observer(clients, queued.messages.procedure, queued.body)
 
     def _publish(self, driver: Driver, event: events.Event) -> None:
+        if self.faults is None:
+            self._tell(driver, event)
+        else:
+            self.faults.pass_on(event, partial(self._tell, driver))
+
+    def _tell(self, driver: Driver, event: events.Event) -> None:
         cause = CAUSE.get()
         if cause is not None:
             cause.published()
@@ -177,23 +219,23 @@ class EventRouter:
 
     def _enqueue(self, form: Form, tables: dict[CallbackTable, None], event: events.Event) -> None:
         body = form.body(event)
-        uuid = subject(event)
+        about = subject(event)
         recipients = [
             (table, callback_id)
             for table in tables
-            for callback_id in table.wanting(form.family, form.event_id, uuid)
+            for callback_id in table.wanting(form.family, form.event_id, about.uuid)
         ]
         if body is None or not recipients:
             return
-        if len(self._queue) >= QUEUE_LIMIT:
+        if len(self._queue) >= self.limits.max_queued_events:
             self._drop()
             return
-        self._queue.append(_Queued(self._messages[form.modern], recipients, body))
+        self._queue.append(_Queued(self._messages[form.modern], recipients, body, about))
         self._wake.set()
 
     def _drop(self) -> None:
         if not self.dropped:
-            log.error("more than %d events wait for delivery: dropping", QUEUE_LIMIT)
+            log.error("more than %d events wait for delivery: dropping", len(self._queue))
         self.dropped += 1
 
 
@@ -206,11 +248,18 @@ class _Messages:
         self._legacy = schema.by_name[form.legacy] if form.legacy else None
         self._nested = _is_nested(self._modern)
 
-    def send(self, recipients: list[tuple[CallbackTable, int | None]], body: Wire) -> None:
+    @property
+    def procedure(self) -> Procedure:
+        """The message of the newer generation, which names the event for people."""
+        return self._modern
+
+    def send(
+        self, recipients: list[tuple[CallbackTable, int | None]], body: Wire, about: Subject
+    ) -> None:
         encoded = self._encode(body)
         for table, callback_id in recipients:
             if table.has(self._form.event_id, callback_id):
-                table.link.deliver(self._frame(callback_id, encoded))
+                table.deliver(self._frame(callback_id, encoded), about)
 
     def _encode(self, body: Wire) -> bytes:
         """The fields behind the callback id, which are the whole message of the old generation."""

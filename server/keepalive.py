@@ -1,6 +1,6 @@
 """When a silent client is asked whether it lives, and when it is given up.
 
-A timer is pure arithmetic over the times it is told; one ticker serves all clients, so an idle
+A timer is arithmetic over the times it is told; one ticker serves all clients, so an idle
 client costs no task. This module knows no socket: a client is whatever answers `KeepaliveTarget`.
 """
 
@@ -9,8 +9,12 @@ from typing import Protocol
 
 import trio
 
+from virtbackupd.drivers.clock import Clock
+
 TICKS_PER_INTERVAL = 20
 """Bounds how often the ticker looks at all clients when their deadlines are spread."""
+ANSWER_GRACE = 0.25
+"""Real seconds to answer a ping while the clock stands: a step over hours leaves no others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +28,20 @@ class KeepalivePolicy:
 class KeepaliveTimer:
     """Counts the silent intervals of one client; whatever it sends starts the count again."""
 
-    __slots__ = ("_asked", "_since")
+    __slots__ = ("_asked", "_since", "_word")
 
     def __init__(self, now: float) -> None:
         self._asked = 0
         self._since = now
+        self._word: trio.Event | None = None
 
     def heard(self, now: float) -> None:
-        self._asked = 0
         self._since = now
+        if self._asked:
+            self._asked = 0
+            if self._word is not None:
+                self._word.set()
+                self._word = None
 
     def due(self, policy: KeepalivePolicy) -> float:
         """When the next silent interval is over."""
@@ -44,6 +53,13 @@ class KeepaliveTimer:
 
     def asked(self) -> None:
         self._asked += 1
+
+    async def answered(self) -> None:
+        """Wait for a word from the client, if it was asked for one."""
+        while self._asked:
+            if self._word is None:
+                self._word = trio.Event()
+            await self._word.wait()
 
 
 class KeepaliveTarget(Protocol):
@@ -61,8 +77,9 @@ class KeepaliveTarget(Protocol):
 class KeepaliveTicker:
     """Walks all clients that speak keepalive, as seldom as their deadlines allow."""
 
-    def __init__(self, policy: KeepalivePolicy) -> None:
+    def __init__(self, policy: KeepalivePolicy, clock: Clock | None = None) -> None:
         self._policy = policy
+        self._clock = clock or Clock()
         self._targets: dict[KeepaliveTarget, None] = {}
 
     def add(self, target: KeepaliveTarget) -> None:
@@ -75,10 +92,21 @@ class KeepaliveTicker:
         """Never returns. A client added later is due no earlier than this sleep ends."""
         if self._policy.interval <= 0:
             return
-        due = trio.current_time()
+        clock = self._clock
+        due = clock.monotonic()
         while True:
-            await trio.sleep_until(due)
-            due = self._tick(trio.current_time())
+            await clock.sleep_until(due, "keepalive")
+            due = self._tick(clock.monotonic())
+            if clock.stopped:
+                with clock.working():
+                    await self._answers()
+
+    async def _answers(self) -> None:
+        """A step goes on at once, so let those who live say so before their time is over."""
+        with trio.move_on_after(ANSWER_GRACE):
+            for target in tuple(self._targets):
+                if target.keepalive is not None:
+                    await target.keepalive.answered()
 
     def _tick(self, now: float) -> float:
         earliest = now + self._policy.interval

@@ -9,10 +9,13 @@ import logging
 import socket
 import stat
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import trio
+
+from virtbackupd.server.login import Scheme
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +26,7 @@ EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 EXHAUSTED_PAUSE = 1.0
 SOCKET_NAME = "libvirt-sock"
 READ_ONLY_NAME = "libvirt-sock-ro"
+ADMIN_NAME = "libvirt-admin-sock"
 PRIVATE_DIRECTORY = 0o700
 
 
@@ -40,6 +44,14 @@ class Listener:
     """Nobody can listen in on the way: Unix sockets, later TLS."""
     path: Path | None = None
     """A file to remove in the end."""
+    tls: bool = False
+    scheme: Scheme = Scheme.NONE
+    """How clients log in."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether clients have to show who they are before they are known."""
+        return self.tls or self.scheme is not Scheme.NONE
 
     @property
     def port(self) -> int:
@@ -59,17 +71,32 @@ class Listener:
             self.path.unlink(missing_ok=True)
 
 
+class Limit(Protocol):
+    """How many may be in at once."""
+
+    async def acquire(self) -> None:
+        """Wait for room and take it."""
+
+    def release(self) -> None:
+        """Give it back."""
+
+
 def listen_unix(directory: Path) -> list[Listener]:
     """The read-write and the read-only socket; leftovers of a dead daemon are replaced."""
     _prepare_directory(directory)
     listeners: list[Listener] = []
     try:
         for name, read_only in ((SOCKET_NAME, False), (READ_ONLY_NAME, True)):
-            listeners.append(_listen_path(directory / name, read_only=read_only))
+            listeners.append(listen_path(directory / name, read_only=read_only))
     except ListenError:
         close_all(listeners)
         raise
     return listeners
+
+
+def listen_tls(host: str, port: int) -> list[Listener]:
+    """As `listen_tcp`, for clients who begin with TLS."""
+    return [replace(each, tls=True, secure=True) for each in listen_tcp(host, port)]
 
 
 def listen_tcp(host: str, port: int) -> list[Listener]:
@@ -94,7 +121,7 @@ def close_all(listeners: Sequence[Listener]) -> None:
 
 
 async def accept_forever(
-    listener: Listener, limit: trio.Semaphore, handle: Callable[[socket.socket, Listener], None]
+    listener: Listener, limit: Limit, handle: Callable[[socket.socket, Listener], None]
 ) -> None:
     """Hand each new socket to `handle`, which releases `limit` when the client has gone."""
     while True:
@@ -137,7 +164,8 @@ def _prepare_directory(directory: Path) -> None:
         ) from error
 
 
-def _listen_path(path: Path, *, read_only: bool) -> Listener:
+def listen_path(path: Path, *, read_only: bool = False) -> Listener:
+    """A socket in the file system for this user alone; what a dead daemon left is replaced."""
     _remove_stale(path)
     listening = socket.socket(socket.AF_UNIX)
     try:

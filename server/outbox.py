@@ -11,13 +11,10 @@ from contextlib import contextmanager
 
 import trio
 
-SIZE_LIMIT = 67_108_864
-"""Bytes that may wait: the longest reply of all and as much again. Replies are bounded by the
-window of calls, so it is events that a client who does not read piles up.
-"""
+from virtbackupd.drivers.clock import Clock
+from virtbackupd.server.limits import Limits
+
 FRAME_LIMIT = 65_536
-STALL_LIMIT = 30.0
-"""Seconds without the peer taking a single byte."""
 
 
 class OutboxFullError(Exception):
@@ -25,12 +22,20 @@ class OutboxFullError(Exception):
 
 
 class Outbox:
-    """Made for sockets that do not block."""
+    """Made for sockets that do not block.
 
-    __slots__ = ("_drained", "_left", "_size", "_socket")
+    By default the longest reply of all may wait and as much again. Replies are bounded by the
+    window of calls, so it is events that a client who does not read piles up.
+    """
 
-    def __init__(self, sock: socket.socket) -> None:
+    __slots__ = ("_clock", "_drained", "_left", "_limits", "_size", "_socket")
+
+    def __init__(
+        self, sock: socket.socket, clock: Clock | None = None, limits: Limits | None = None
+    ) -> None:
         self._socket = sock
+        self._clock = clock or Clock()
+        self._limits = limits or Limits()
         self._left: deque[memoryview] = deque()
         self._size = 0
         self._drained: trio.Event | None = None
@@ -38,6 +43,11 @@ class Outbox:
     @property
     def empty(self) -> bool:
         return not self._left
+
+    @property
+    def size(self) -> int:
+        """Bytes that wait for the peer."""
+        return self._size
 
     def put(self, data: bytes) -> bool:
         """Write or keep `data`. True when `flush` has to be started for what was kept.
@@ -56,7 +66,9 @@ class Outbox:
     async def flush(self) -> None:
         """Write until nothing is left; TooSlowError when the peer takes nothing for too long."""
         while self._left:
-            with trio.fail_after(STALL_LIMIT):
+            with self._clock.fail_after(
+                self._limits.client_stall_timeout, "a client that does not read"
+            ):
                 await trio.lowlevel.wait_writable(self._socket)
             self._write_left()
         if self._drained is not None:
@@ -66,7 +78,8 @@ class Outbox:
     async def drained(self) -> None:
         """Wait until everything has left."""
         while self._left:
-            self._drained = self._drained or trio.Event()
+            if self._drained is None:
+                self._drained = trio.Event()
             await self._drained.wait()
 
     @contextmanager
@@ -80,7 +93,8 @@ class Outbox:
 
     def _keep(self, data: memoryview) -> None:
         self._size += len(data)
-        if self._size > SIZE_LIMIT or len(self._left) >= FRAME_LIMIT:
+        if self._size > self._limits.max_client_unread or len(self._left) >= FRAME_LIMIT:
+            self._limits.reached["max_client_unread"] += 1
             raise OutboxFullError(f"{self._size} bytes wait for a peer that does not read them")
         self._left.append(data)
 

@@ -16,6 +16,8 @@ import trio
 from virtbackupd.drivers.errors import DriverError, NoConnection
 from virtbackupd.drivers.events import DomainRef
 from virtbackupd.drivers.interface import Driver
+from virtbackupd.server.identity import Identity
+from virtbackupd.server.login import NO_LOGIN, Login, Scheme
 
 if TYPE_CHECKING:
     from virtbackupd.server.events import CallbackTable
@@ -38,6 +40,10 @@ class Stage(IntEnum):
 class Link(Protocol):
     """The connection as handlers see it. Nothing here waits but `drained` and what is started."""
 
+    @property
+    def number(self) -> int:
+        """Counts the clients of this daemon from 1, for people who read about them."""
+
     def send(self, data: bytes) -> None:
         """Put whole frames into the outbox."""
 
@@ -47,6 +53,9 @@ class Link(Protocol):
     def start(self, task: Callable[[], Awaitable[None]]) -> None:
         """Run `task` until the client leaves."""
 
+    def authenticated(self) -> None:
+        """It is known who the client is: it may send messages of full size."""
+
     def close_after_reply(self) -> None:
         """Close once everything put into the outbox has left."""
 
@@ -55,6 +64,12 @@ class Link(Protocol):
 
     async def drained(self) -> None:
         """Wait until the outbox is empty."""
+
+    def cut(self, reason: str) -> None:
+        """End the connection now, with whatever waits in the outbox."""
+
+    async def gone(self) -> None:
+        """Wait until the client leaves or is to be let go."""
 
 
 class EventHolder(Protocol):
@@ -123,6 +138,10 @@ class DriverTable:
         driver.check_path(scheme, match["path"])
         return Target(uri, scheme, driver)
 
+    def each(self) -> list[Driver]:
+        """Every driver once, that of an empty name first."""
+        return list(dict.fromkeys(self._drivers.values()))
+
     def _default_uri(self) -> str:
         return default_uri(next(iter(self._drivers), ""))
 
@@ -139,7 +158,9 @@ class Session:
         "close_callback",
         "driver",
         "drivers",
+        "identity",
         "link",
+        "login",
         "read_only",
         "scheme",
         "secure",
@@ -160,6 +181,8 @@ class Session:
         *,
         read_only: bool = False,
         secure: bool = False,
+        identity: Identity | None = None,
+        login: Login = NO_LOGIN,
     ) -> None:
         self.link = link
         self.drivers = drivers
@@ -167,7 +190,10 @@ class Session:
         self.streams = streams
         self.read_only = read_only
         self.secure = secure
-        self.stage = Stage.AUTHENTICATED
+        self.identity = identity or Identity()
+        self.login = login
+        known = login.scheme is Scheme.NONE
+        self.stage = Stage.AUTHENTICATED if known else Stage.CONNECTED
         self.scheme = ""
         self.uri = ""
         self.close_callback = False
@@ -179,6 +205,13 @@ class Session:
         self.read_only = self.read_only or read_only
         self.callbacks.attach(self.driver)
         self.stage = Stage.OPEN
+
+    def authenticated(self, identity: Identity) -> None:
+        """The login is over and was right."""
+        self.identity = identity
+        self.login = NO_LOGIN
+        self.stage = Stage.AUTHENTICATED
+        self.link.authenticated()
 
     def auto_destroy(self, domain: DomainRef) -> None:
         """The domain, as long as it runs this time, ends with this client."""

@@ -8,33 +8,57 @@ import os
 import resource
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import trio
 
 from virtbackupd.drivers import load_driver
+from virtbackupd.drivers.clock import clock_from
 from virtbackupd.drivers.errors import DriverError
+from virtbackupd.drivers.faults.engine import Faults
+from virtbackupd.drivers.host_uuid import HostUuid
+from virtbackupd.drivers.profiles import find_profile
+from virtbackupd.protocol import schema
+from virtbackupd.server import transcript_file
 from virtbackupd.server.config import (
     ConfigError,
     Settings,
     default_socket_dir,
     default_state_dir,
     parse_address,
+    port_number,
 )
-from virtbackupd.server.daemon import DaemonConfig, DriverChoice, Limits, run
-from virtbackupd.server.keepalive import KeepalivePolicy
+from virtbackupd.server.control_address import control_uris, listen_control, listen_metrics
+from virtbackupd.server.daemon import DaemonConfig, DriverChoice, run
+from virtbackupd.server.env_file import EnvFile, variables
+from virtbackupd.server.faulted import ProcedureNames
+from virtbackupd.server.limits import driver_limits_of, limits_of
 from virtbackupd.server.listeners import (
+    ADMIN_NAME,
     PRIVATE_DIRECTORY,
     Listener,
     ListenError,
     close_all,
+    listen_path,
     listen_tcp,
+    listen_tls,
     listen_unix,
 )
+from virtbackupd.server.logs import Logs
+from virtbackupd.server.reloading import Reloading
+from virtbackupd.server.security import open_logins, open_tls, reload_tls, with_schemes
 from virtbackupd.server.session import default_uri
+from virtbackupd.server.socket_access import grant, grant_path
+from virtbackupd.server.systemd import ADMIN, READ_ONLY, TLS, Notifier, Passed, passed_sockets
+from virtbackupd.server.transcript import Transcript
+
+if TYPE_CHECKING:
+    from virtbackupd.server.access.control import AccessDriver
 
 log = logging.getLogger(__name__)
 
@@ -43,14 +67,35 @@ class StartError(Exception):
     """The daemon cannot start; the text names what is in the way."""
 
 
-def start(settings: Settings) -> None:
-    """Returns after an orderly stop."""
-    listeners: list[Listener] = []
+def start(
+    settings: Settings,
+    tables: Mapping[str, Mapping[str, object]] | None = None,
+    *,
+    logs: Logs | None = None,
+    reloading: Reloading | None = None,
+) -> None:
+    """Returns after an orderly stop. `tables` are settings of drivers, by the driver's name."""
+    opened: list[Listener] = []
+    env_file = EnvFile(Path(settings.env_file)) if settings.env_file else None
     try:
-        config = _prepare(settings, listeners)
+        config = replace(
+            _prepare(settings, opened),
+            tables=tables or {},
+            notifier=Notifier(os.environ),
+            timeout=settings.timeout,
+            logs=logs,
+            reloading=reloading,
+        )
+        if reloading is not None and config.tls is not None:
+            reloading.hooks.append(reload_tls(config.tls))
+        if env_file is not None:
+            _prepare_env_file(env_file)
         _allow_many_files()
         trio.run(
-            run, config, partial(_announce, config), restrict_keyboard_interrupt_to_checkpoints=True
+            run,
+            config,
+            partial(_announce, config, env_file),
+            restrict_keyboard_interrupt_to_checkpoints=True,
         )
     except (ListenError, ConfigError) as error:
         raise StartError(str(error)) from error
@@ -60,7 +105,16 @@ def start(settings: Settings) -> None:
             raise
         raise StartError(refusal.message) from error
     finally:
-        close_all(listeners)
+        close_all(opened)
+        if env_file is not None:
+            env_file.remove()
+
+
+def _prepare_env_file(env_file: EnvFile) -> None:
+    try:
+        env_file.prepare()
+    except OSError as error:
+        raise StartError(f"cannot write {env_file.path}: {error.strerror}") from error
 
 
 def _lone(error: Exception) -> Exception:
@@ -76,17 +130,89 @@ def _allow_many_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _prepare(settings: Settings, listeners: list[Listener]) -> DaemonConfig:
-    """Sockets are put into `listeners` as they are opened, for whoever has to close them."""
+def _prepare(settings: Settings, opened: list[Listener]) -> DaemonConfig:
+    """Sockets are put into `opened` as they are opened, for whoever has to close them."""
     drivers = _choose_drivers(settings)
+    clock, profile = clock_from(settings.clock), find_profile(settings.profile)
     world = _readable(settings.world) if settings.world else None
     state_dir = _private_directory(Path(settings.state_dir or default_state_dir()))
-    listeners += listen_unix(Path(settings.socket_dir or default_socket_dir()))
+    passed = passed_sockets(os.environ, port_number(settings.tls_port))
+    _listen(settings, [each for each in passed if each.kind != ADMIN], opened)
+    listeners = with_schemes(opened, settings)
+    control = listen_control(settings.control, anywhere=bool(settings.control_anywhere))
+    opened += control
+    metrics = listen_metrics(settings.metrics)
+    opened += metrics
+    admin = _admin_socket(settings, passed)
+    opened += [admin] if admin else []
+    return DaemonConfig(
+        listeners,
+        drivers,
+        state_dir,
+        world,
+        limits_of(settings),
+        driver_limits=driver_limits_of(settings),
+        host_uuid=HostUuid(settings.host_uuid, settings.host_uuid_source),
+        clock=clock,
+        profile=profile,
+        faults=_faults(settings),
+        advertise=settings.advertise,
+        transcript=Transcript(clock) if settings.transcript else None,
+        transcript_file=_writable(settings.transcript) if settings.transcript else None,
+        control=control,
+        control_anywhere=bool(settings.control_anywhere),
+        metrics=metrics,
+        admin=admin,
+        access=_access(settings),
+        authentication=open_logins(listeners, settings),
+        tls=open_tls(listeners, settings),
+    )
+
+
+def _access(settings: Settings) -> "Sequence[AccessDriver]":
+    """The code for rights is only there where rights are asked for."""
+    if not settings.access_rules and "polkit" not in settings.access_drivers:
+        return ()
+    from virtbackupd.server.access.choosing import access_drivers  # noqa: PLC0415 - rarely used
+
+    return access_drivers(settings)
+
+
+def _admin_socket(settings: Settings, passed: Sequence[Passed]) -> Listener | None:
+    """What systemd passes, or else our own; none where systemd passes others only."""
+    if passed:
+        return next((_adopted(each) for each in passed if each.kind == ADMIN), None)
+    listener = listen_path(_socket_dir(settings) / ADMIN_NAME)
+    grant_path(listener.path or Path(), settings.unix_sock_admin_perms)
+    return listener
+
+
+def _socket_dir(settings: Settings) -> Path:
+    return Path(settings.socket_dir or settings.unix_sock_dir or default_socket_dir())
+
+
+def _listen(settings: Settings, passed: Sequence[Passed], listeners: list[Listener]) -> None:
+    """On the sockets that systemd passes, or else on those of the configuration."""
+    if passed:
+        listeners += [_adopted(each) for each in passed]
+    else:
+        listeners += listen_unix(_socket_dir(settings))
+        grant(listeners, settings)
+        if settings.listen and settings.listen_tcp:
+            listeners += listen_tcp(settings.listen_addr, port_number(settings.tcp_port))
+        if settings.listen and settings.listen_tls:
+            listeners += listen_tls(settings.listen_addr, port_number(settings.tls_port))
     for address in settings.tcp:
         listeners += listen_tcp(*parse_address(address))
-    keepalive = KeepalivePolicy(settings.keepalive_interval, settings.keepalive_count)
-    limits = Limits(settings.max_clients, settings.max_client_requests, keepalive)
-    return DaemonConfig(listeners, drivers, state_dir, world, limits)
+    for address in settings.tls:
+        listeners += listen_tls(*parse_address(address))
+    for listener in listeners:
+        listener.socket.listen(settings.max_queued_clients)
+
+
+def _adopted(passed: Passed) -> Listener:
+    unix, tls = passed.socket.family == socket.AF_UNIX, passed.kind == TLS
+    return Listener(passed.socket, read_only=passed.kind == READ_ONLY, secure=unix or tls, tls=tls)
 
 
 def _choose_drivers(settings: Settings) -> list[DriverChoice]:
@@ -104,6 +230,23 @@ def _readable(name: str) -> Path:
     return path
 
 
+def _faults(settings: Settings) -> Faults:
+    faults = Faults()
+    faults.procedures = ProcedureNames(schema.load())
+    if settings.faults:
+        faults.load_file(Path(settings.faults))
+    return faults
+
+
+def _writable(name: str) -> Path:
+    path = Path(name)
+    try:
+        transcript_file.check(path)
+    except OSError as error:
+        raise StartError(f"cannot write {path}: {error.strerror}") from error
+    return path
+
+
 def _private_directory(path: Path) -> Path:
     try:
         path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
@@ -112,14 +255,22 @@ def _private_directory(path: Path) -> Path:
     return path
 
 
-def _announce(config: DaemonConfig) -> None:
-    """For people to paste and for programs that wait for the first word."""
+def _announce(config: DaemonConfig, env_file: EnvFile | None) -> None:
+    """For people to paste and for programs that wait for the first word, or for the file."""
     uris = [uri for choice in config.drivers for uri in _uris(choice.scheme, config.listeners)]
     lines = [
         f"ready: {len(config.listeners)} sockets accept",
         *(f"  {note:<11}{uri}" for note, uri in uris),
+        *(f"  {'control':<11}{uri}" for uri in control_uris(config.control)),
+        *(f"  {'metrics':<11}{uri}" for uri in control_uris(config.metrics)),
         f"try: virsh -c '{uris[0][1]}' list --all",
     ]
+    if env_file is not None:
+        endpoints = {
+            "VIRTBACKUPD_CONTROL_URL": config.control,
+            "VIRTBACKUPD_METRICS_URL": config.metrics,
+        }
+        env_file.write(variables(uris, endpoints, config.advertise))
     _say("\n".join(lines))
 
 
@@ -141,5 +292,7 @@ def _uris(scheme: str, listeners: Sequence[Listener]) -> list[tuple[str, str]]:
 def _uri(scheme: str, path: str, listener: Listener) -> tuple[str, str]:
     if listener.socket.family == socket.AF_UNIX:
         note = "read-only" if listener.read_only else "read-write"
-        return note, f"{scheme}+unix://{path}?socket={quote(str(listener.path))}"
-    return "tcp", f"{scheme}+tcp://{listener.host}:{listener.port}{path}"
+        place = Path(os.fsdecode(listener.socket.getsockname())).absolute()
+        return note, f"{scheme}+unix://{path}?socket={quote(str(place))}"
+    transport = "tls" if listener.tls else "tcp"
+    return transport, f"{scheme}+{transport}://{listener.host}:{listener.port}{path}"

@@ -10,11 +10,7 @@ from lxml import etree
 
 from virtbackupd.drivers.definitions.schema import Schema
 from virtbackupd.drivers.errors import Origin, XmlDetail, XmlError
-
-MAX_TEXT = 4 * 1024 * 1024
-"""Bytes of UTF-8; libvirt's own limit for any string on the wire is the same 4 MiB."""
-MAX_DEPTH = 64
-"""Real domain XML stays under 12 levels; the bound keeps the recursive writer safe."""
+from virtbackupd.drivers.limits import limits
 
 
 def parse_document(
@@ -52,9 +48,12 @@ def _encoded(text: str, what: str, origin: Origin) -> bytes:
     except UnicodeEncodeError as error:
         line = text.count("\n", 0, error.start) + 1
         raise XmlDetail(f"({what}):{line}: the text is not valid UTF-8", origin=origin) from None
-    if len(data) > MAX_TEXT:
+    allowed = limits()
+    if len(data) > allowed.max_xml:
+        allowed.reached["max_xml"] += 1
         raise XmlDetail(
-            f"({what}):1: the text has {len(data)} bytes, at most {MAX_TEXT} are read",
+            f"({what}):1: the text has {len(data)} bytes, at most {allowed.max_xml} are"
+            " read (max_xml)",
             origin=origin,
         )
     return data
@@ -78,10 +77,16 @@ def _check_tree(root: etree._Element, what: str, origin: Origin) -> None:
 
 
 def check_depth(
-    root: etree._Element, what: str, *, limit: int = MAX_DEPTH, origin: Origin = Origin.DOMAIN
+    root: etree._Element, what: str, *, outside: int = 0, origin: Origin = Origin.DOMAIN
 ) -> None:
+    """Refuse what is too deep, given that so many elements stand around it."""
+    allowed = limits()
+    limit = allowed.max_xml_depth - outside
     if _deeper_than(limit)(root):
-        raise XmlDetail(f"({what}):1: more than {limit} nested elements", origin=origin)
+        allowed.reached["max_xml_depth"] += 1
+        raise XmlDetail(
+            f"({what}):1: more than {limit} nested elements (max_xml_depth)", origin=origin
+        )
 
 
 @cache

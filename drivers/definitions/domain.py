@@ -6,7 +6,7 @@ a driver can keep the running and the persistent one side by side and swap them 
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TypeVar
 from uuid import UUID
@@ -21,7 +21,7 @@ from virtbackupd.drivers.definitions.devices import (
     read_interfaces,
 )
 from virtbackupd.drivers.definitions.disk import DiskDefinition, read_disk
-from virtbackupd.drivers.definitions.document import MAX_DEPTH, check_depth, parse_document
+from virtbackupd.drivers.definitions.document import check_depth, parse_document
 from virtbackupd.drivers.definitions.domain_defaults import (
     ORDER,
     devices_of,
@@ -36,10 +36,30 @@ from virtbackupd.drivers.definitions.writer import INDENT, attributes, format_el
 
 T = TypeVar("T")
 
-DOMAIN_DEPTH = MAX_DEPTH - 2
-"""Leaves room for the envelope when the domain is embedded in another document."""
+_AROUND = 2
+"""Elements of the envelope when a domain is embedded in another document."""
 
 _SECRET_ATTRIBUTES = ("passwd", "passwdValidTo")
+
+
+class _Tree:
+    """The kept tree, or a way to get it once somebody asks: of many definitions most are not."""
+
+    __slots__ = ("_root", "_text")
+
+    def __init__(self, root: etree._Element | None, text: Callable[[], str] | None = None) -> None:
+        self._root = root
+        self._text = text
+
+    @property
+    def root(self) -> etree._Element:
+        if self._root is None:
+            self._root = parse_document(self.text() or "", "domain")
+        return self._root
+
+    def text(self) -> str | None:
+        """The canonical text, if it can be had without the tree."""
+        return None if self._text is None else self._text()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +88,7 @@ class DomainDefinition:
     serials: tuple[CharacterDevice, ...]
     consoles: tuple[CharacterDevice, ...]
     has_guest_agent: bool
-    _root: etree._Element = field(repr=False, compare=False)
+    _tree: "_Tree" = field(repr=False, compare=False)
     _texts: dict[tuple[bool, int], str] = field(default_factory=dict, repr=False, compare=False)
 
     @staticmethod
@@ -107,7 +127,7 @@ class DomainDefinition:
         return f"{head} id='{id}'{text[len(head) :]}"
 
     def metadata(self, uri: str) -> str | None:
-        return find_metadata(self._root, uri)
+        return find_metadata(self._tree.root, uri)
 
     def with_name(self, name: str) -> "DomainDefinition":
         return self._edited(lambda root: set_child_text(root, "name", name, ORDER))
@@ -141,7 +161,7 @@ class DomainDefinition:
 
     def view(self, read: Callable[[etree._Element], T]) -> T:
         """What `read` makes of the root element; it must neither keep nor change any element."""
-        return read(self._root)
+        return read(self._tree.root)
 
     def edited(self, edit: Callable[[etree._Element], object]) -> "DomainDefinition":
         """A definition whose root element went through `edit`."""
@@ -151,16 +171,28 @@ class DomainDefinition:
         """For `device_edits`: apply `edit` to the `<devices>` element of a copy."""
         return self._edited(lambda root: edit(devices_of(root)))
 
+    def copied(
+        self,
+        name: str,
+        uuid: bytes,
+        disks: tuple[DiskDefinition, ...],
+        text: Callable[[], str],
+    ) -> "DomainDefinition":
+        """A definition that differs in these alone; `text` makes what its `to_xml` must say."""
+        return replace(self, name=name, uuid=uuid, disks=disks, _tree=_Tree(None, text), _texts={})
+
     def _edited(self, edit: Callable[[etree._Element], object]) -> "DomainDefinition":
-        root = deepcopy(self._root)
+        root = deepcopy(self._tree.root)
         edit(root)
         return read_domain(root)
 
     def _text(self, *, secure: bool, depth: int) -> str:
+        if secure and not depth and (known := self._tree.text()) is not None:
+            return known
         key = (secure, depth)
         text = self._texts.get(key)
         if text is None:
-            root = self._root if secure else _without_secrets(self._root)
+            root = self._tree.root if secure else _without_secrets(self._tree.root)
             text = self._texts[key] = format_element(root, depth)
         return text
 
@@ -179,7 +211,7 @@ def nested_domain(xml: str, *, secure: bool) -> str:
 
 def read_domain(root: etree._Element) -> DomainDefinition:
     """Take over `root`, which must have no parent: fill in defaults, then read it."""
-    check_depth(root, "domain document", limit=DOMAIN_DEPTH)
+    check_depth(root, "domain document", outside=_AROUND)
     normalise_domain(root)
     devices = devices_of(root)
     os_type = root.find("os/type")
@@ -206,7 +238,7 @@ def read_domain(root: etree._Element) -> DomainDefinition:
         serials=read_character_devices(devices, "serial"),
         consoles=read_character_devices(devices, "console"),
         has_guest_agent=has_guest_agent(devices),
-        _root=root,
+        _tree=_Tree(root),
     )
 
 

@@ -6,7 +6,6 @@ does. Knows no client.
 """
 
 import json
-import time
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -65,10 +64,10 @@ def guest_info(domain: Guest, types: int, flags: int) -> list[TypedParameter]:
 
 
 def get_time(domain: Guest, flags: int) -> tuple[int, int]:
-    """The guest's clock, which runs with the host's."""
+    """The guest's clock, which runs with the daemon's."""
     check_none(flags, "virDomainGetTime")
     require_agent(domain)
-    return divmod(time.time_ns(), 1_000_000_000)
+    return divmod(_now(domain), 1_000_000_000)
 
 
 def command(domain: Guest, cmd: str, timeout: int, flags: int) -> str:
@@ -191,8 +190,13 @@ def _thaw_all(domain: Guest, arguments: Json) -> int:
 
 
 def _time(domain: Guest, arguments: Json) -> int:
-    del domain, arguments
-    return time.time_ns()
+    del arguments
+    return _now(domain)
+
+
+def _now(domain: Guest) -> int:
+    """Nanoseconds since 1970, as fine as a number of seconds can say it."""
+    return round(domain.clock.time() * 1_000_000) * 1_000
 
 
 def _os(domain: Guest, arguments: Json) -> Json:

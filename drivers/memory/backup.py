@@ -6,7 +6,6 @@ made and every disk is frozen. So no guest write falls between checkpoint and ba
 """
 
 import logging
-import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -15,9 +14,10 @@ import trio
 from virtbackupd.drivers import backup_rules as rules
 from virtbackupd.drivers import checkpoint_rules
 from virtbackupd.drivers.definitions.alignment import require_block_jobs
-from virtbackupd.drivers.errors import ConfigUnsupported, OperationInvalid
+from virtbackupd.drivers.errors import ConfigUnsupported, OperationFailed, OperationInvalid
 from virtbackupd.drivers.jobs import BackupJob, DiskState
-from virtbackupd.drivers.memory import checkpoint
+from virtbackupd.drivers.limits import limits
+from virtbackupd.drivers.memory import checkpoint, fault_effects
 from virtbackupd.drivers.memory.pull import PullBackup
 from virtbackupd.drivers.memory.push import PushBackup
 from virtbackupd.drivers.memory.running import Backup, Request, Source
@@ -33,13 +33,20 @@ async def begin(
     domain: "MemoryDomain", backup_xml: str, checkpoint_xml: str | None, flags: int
 ) -> None:
     """`virDomainBackupBegin`: returns when the backup runs; on any failure nothing remains."""
-    documents = rules.parse(backup_xml, checkpoint_xml, flags, int(time.time()))
-    await rules.previous_end(domain.backup)
-    job = BackupJob(domain.ref.name, documents.backup.pull)
+    clock = domain.host.clock
+    documents = rules.parse(backup_xml, checkpoint_xml, flags, int(clock.time()))
+    await rules.previous_end(domain.backup, clock)
+    job = BackupJob(domain.ref.name, documents.backup.pull, clock=clock.monotonic)
     with ExitStack() as undo:
+        limits().check_job(sum(other.jobs.job is not None for other in domain.host.domains))
         domain.jobs.begin(job)
         undo.callback(domain.jobs.finish, None)
-        aligned = rules.align(domain, documents, tls_available=False)
+        aligned = rules.align(
+            domain,
+            documents,
+            tls_available=domain.host.backup_tls is not None,
+            any_port=bool(domain.host.advertise),
+        )
         aligned = rules.numbered(aligned, domain.nodes_used)
         new = documents.checkpoint
         new = checkpoint_rules.prepare(domain, new) if new is not None else None
@@ -49,21 +56,36 @@ async def begin(
 
 
 async def _start(request: Request, undo: ExitStack) -> None:
-    domain, run = request.domain, request.domain.ref.id
+    domain, run = request.domain, (request.domain.ref.id, request.domain.restored)
+    await fault_effects.wait_phase(domain, "begin")
+    _require_same_run(domain, run)
     kind = PullBackup if request.definition.pull else PushBackup
     backup: Backup = kind(request)
     await backup.prepare(undo)
+    await fault_effects.wait_phase(domain, "prepared")
     await trio.lowlevel.checkpoint_if_cancelled()
     # From here to the end nothing waits: checkpoint and backup are of one instant.
-    if domain.ref.id != run:
-        raise OperationInvalid(f"domain {domain.ref.name} stopped while its backup was prepared")
+    _require_same_run(domain, run)
     if request.checkpoint is not None:
         checkpoint.commit(domain, request.checkpoint)
+        fault_effects.at_phase(domain, "checkpoint")
+        if domain.ref.id != run[0]:
+            # The bitmaps are gone with the process, and libvirt takes the rest back.
+            domain.checkpoints.remove(request.checkpoint.name)
+            _require_same_run(domain, run)
     backup.freeze()
+    if domain.marks is not None:
+        domain.marks.backup_begins(domain)
     domain.nodes_used += len(request.sources)
     undo.pop_all()
     domain.backup = backup
     domain.host.nursery.start_soon(_run, backup)
+    fault_effects.at_phase(domain, "frozen")
+
+
+def _require_same_run(domain: "MemoryDomain", run: tuple[int, int]) -> None:
+    if (domain.ref.id, domain.restored) != run:
+        raise OperationInvalid(f"domain {domain.ref.name} stopped while its backup was prepared")
 
 
 async def _run(backup: Backup) -> None:
@@ -98,4 +120,7 @@ def abort(domain: "MemoryDomain") -> None:
     domain.require_active()
     if domain.backup is None:
         raise rules.nothing_to_abort(domain)
+    fault_effects.at_phase(domain, "abort")
+    if domain.backup is None:
+        raise OperationFailed(f"domain {domain.ref.name} is no longer running")
     domain.backup.cancel()

@@ -7,6 +7,7 @@ this module never sees contents.
 """
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from virtbackupd.drivers.memory.clusters import CLUSTER, spans
 
@@ -19,16 +20,40 @@ class NoSuchBitmap(KeyError):
     """An image has no bitmap of that name."""
 
 
+class BitmapState(NamedTuple):
+    """One bitmap as it was at an instant."""
+
+    name: str
+    persistent: bool
+    inconsistent: bool
+    start: int | None
+    """The epoch it began in; None for one that does not record."""
+    extra: frozenset[int]
+
+
+class BitmapsState(NamedTuple):
+    """All bitmaps of an image and its stamps, as they were at an instant."""
+
+    epoch: int
+    active: bool
+    stamps: dict[int, int]
+    """In the order of the last change; not to be changed."""
+    bitmaps: tuple[BitmapState, ...]
+    shadows: tuple[BitmapState, ...] = ()
+    """What `BitmapSet.shadow` knows."""
+
+
 class ChangeLog:
     """The clusters of one image in the order of their last change, each with its epoch."""
 
-    __slots__ = ("_stamps", "active", "epoch")
+    __slots__ = ("_shared", "_stamps", "active", "epoch")
 
     def __init__(self) -> None:
         self.epoch = 0
         self.active = False
         """Whether anybody will ask: without bitmaps nothing is stamped."""
         self._stamps: dict[int, int] = {}
+        self._shared = False
 
     def advance(self) -> int:
         """Begin a new epoch; what was stamped so far lies before it."""
@@ -39,6 +64,8 @@ class ChangeLog:
         """Record that the clusters have just changed."""
         if not self.active:
             return
+        if self._shared:
+            self._stamps, self._shared = dict(self._stamps), False
         stamps, epoch = self._stamps, self.epoch
         for cluster in clusters:
             if stamps.get(cluster) != epoch:
@@ -55,11 +82,22 @@ class ChangeLog:
     def truncate(self, clusters: int) -> None:
         """Drop the stamps of clusters from number `clusters` on."""
         self._stamps = {key: stamp for key, stamp in self._stamps.items() if key < clusters}
+        self._shared = False
 
     def forget(self) -> None:
         """Drop every stamp, when the last bitmap has gone."""
         self.active = False
-        self._stamps.clear()
+        self._stamps, self._shared = {}, False
+
+    def share(self) -> dict[int, int]:
+        """The stamps as of now: whoever changes them next changes a copy."""
+        self._shared = True
+        return self._stamps
+
+    def restore(self, state: BitmapsState) -> None:
+        """Go back to an earlier instant, or to that of another image."""
+        self.epoch, self.active = state.epoch, state.active
+        self._stamps, self._shared = state.stamps, True
 
 
 class Bitmap:
@@ -74,7 +112,7 @@ class Bitmap:
         self.persistent = persistent
         self.inconsistent = False
         self.busy = False
-        self.extra: set[int] = set()
+        self.extra: frozenset[int] = frozenset()
         """Clusters dirty for another reason than a change since the start: loaded or merged."""
         self._log = log
         self._start: int | None = log.advance() if recording else None
@@ -96,7 +134,7 @@ class Bitmap:
 
     def merge(self, others: Iterable["Bitmap"]) -> None:
         """Make dirty whatever is dirty in the others."""
-        self.extra.update(*(other.dirty_clusters() for other in others))
+        self.extra = self.extra.union(*(other.dirty_clusters() for other in others))
 
     def dirty_clusters(self) -> list[int]:
         """The sorted numbers of the dirty clusters, found in time proportional to their count."""
@@ -109,23 +147,40 @@ class Bitmap:
 
     def truncate(self, clusters: int) -> None:
         """Forget loaded or merged clusters from number `clusters` on."""
-        self.extra = {cluster for cluster in self.extra if cluster < clusters}
+        self.extra = frozenset(cluster for cluster in self.extra if cluster < clusters)
 
-    def _dirty(self) -> set[int]:
+    def state(self) -> BitmapState:
+        """The bitmap as of now."""
+        return BitmapState(self.name, self.persistent, self.inconsistent, self._start, self.extra)
+
+    @classmethod
+    def restored(cls, log: ChangeLog, state: BitmapState) -> "Bitmap":
+        """The bitmap as it was; nothing uses it yet."""
+        bitmap = cls(log, state.name, persistent=state.persistent, recording=False)
+        bitmap.inconsistent, bitmap.extra = state.inconsistent, state.extra
+        bitmap._start = state.start
+        return bitmap
+
+    def _dirty(self) -> frozenset[int]:
         if self._start is None:
-            return set(self.extra)
+            return self.extra
         return self.extra.union(self._log.since(self._start))
 
 
-class BitmapSet:
-    """The bitmaps of one image by name."""
+MAX_LOST = 1000
+"""Bitmaps that were lost and are still known to the oracle, on one image; the oldest go first."""
 
-    __slots__ = ("_bitmaps", "_image", "_log")
+
+class BitmapSet:
+    """The bitmaps of one image by name, and what they would say had nobody damaged them."""
+
+    __slots__ = ("_bitmaps", "_image", "_log", "_shadows")
 
     def __init__(self, image: str, log: ChangeLog) -> None:
         self._image = image
         self._log = log
         self._bitmaps: dict[str, Bitmap] = {}
+        self._shadows: dict[str, Bitmap] = {}
 
     def __iter__(self) -> Iterator[Bitmap]:
         return iter(self._bitmaps.values())
@@ -156,17 +211,39 @@ class BitmapSet:
         if name in self._bitmaps:
             raise BitmapExists(f"image {self._image} already has a bitmap named {name}")
         bitmap = Bitmap(self._log, name, persistent=persistent, recording=recording)
-        bitmap.extra.update(dirty)
+        bitmap.extra = frozenset(dirty)
         self._bitmaps[name] = bitmap
         self._log.active = True
+        if recording:
+            self._shadows[name] = Bitmap.restored(self._log, bitmap.state())
         return bitmap
 
     def remove(self, name: str) -> None:
         """Drop a bitmap."""
+        self._take_out(name)
+        self._shadows.pop(name, None)
+        if not self._bitmaps and not self._shadows:
+            self._log.forget()
+
+    def lose(self, name: str) -> None:
+        """Drop a bitmap as damage does: `shadow` still tells what it would have held."""
+        self._take_out(name)
+        lost = [shadow for shadow in self._shadows if shadow not in self._bitmaps]
+        for oldest in lost[:-MAX_LOST]:
+            del self._shadows[oldest]
+
+    def shadow(self, name: str) -> Bitmap | None:
+        """What has changed since a bitmap of that name began, whatever became of the bitmap."""
+        return self._shadows.get(name)
+
+    def _take_out(self, name: str) -> None:
         if self._bitmaps.pop(name, None) is None:
             raise NoSuchBitmap(f"image {self._image} has no bitmap named {name}")
-        if not self._bitmaps:
-            self._log.forget()
+
+    def truncate(self, clusters: int) -> None:
+        """Forget loaded or merged clusters from number `clusters` on."""
+        for bitmap in (*self._bitmaps.values(), *self._shadows.values()):
+            bitmap.truncate(clusters)
 
     def mark_inconsistent(self, name: str) -> None:
         """Make a bitmap unusable, as a crash does to those not stored in time."""
@@ -174,6 +251,19 @@ class BitmapSet:
         if bitmap is None:
             raise NoSuchBitmap(f"image {self._image} has no bitmap named {name}")
         bitmap.inconsistent = True
+
+    def state(self) -> BitmapsState:
+        """Everything as of now."""
+        log = self._log
+        kept = tuple(bitmap.state() for bitmap in self)
+        shadows = tuple(shadow.state() for shadow in self._shadows.values())
+        return BitmapsState(log.epoch, log.active, log.share(), kept, shadows)
+
+    def restore(self, state: BitmapsState) -> None:
+        """Have the bitmaps of an earlier instant, or those of another image, and no other."""
+        self._log.restore(state)
+        self._bitmaps = {kept.name: Bitmap.restored(self._log, kept) for kept in state.bitmaps}
+        self._shadows = {kept.name: Bitmap.restored(self._log, kept) for kept in state.shadows}
 
 
 class DirtyMap:

@@ -14,6 +14,7 @@ from virtbackupd.drivers.definitions.writer import format_element
 from virtbackupd.drivers.errors import InvalidArgument
 from virtbackupd.drivers.flags import check_none
 from virtbackupd.drivers.node import host_arch
+from virtbackupd.drivers.profiles import BACKUPS, CAPABILITY_FEATURES, NEWEST, Profile
 
 MAX_VCPUS: Final = 288
 DOMAIN_TYPES: Final = ("qemu", "kvm", "test")
@@ -57,7 +58,12 @@ def capabilities() -> str:
 
 
 def domain_capabilities(
-    emulatorbin: str | None, arch: str | None, machine: str | None, virttype: str | None, flags: int
+    emulatorbin: str | None,
+    arch: str | None,
+    machine: str | None,
+    virttype: str | None,
+    flags: int,
+    profile: Profile = NEWEST,
 ) -> str:
     """The `<domainCapabilities>` document for a choice, each part of which has a default."""
     check_none(flags, "virConnectGetDomainCapabilities")
@@ -65,7 +71,7 @@ def domain_capabilities(
     machine = _chosen("machine", machine, MACHINES[arch])
     virttype = _chosen("virtualisation type", virttype, DOMAIN_TYPES)
     path = emulatorbin or emulator(arch)
-    return _domain_capabilities(path, arch, machine, virttype)
+    return _domain_capabilities(path, arch, machine, virttype, profile)
 
 
 def max_vcpus(domain_type: str | None) -> int:
@@ -112,10 +118,18 @@ def _guest(arch: str) -> etree._Element:
     return node("guest", node("os_type", "hvm"), description, features)
 
 
+def _features(profile: Profile) -> dict[str, str]:
+    later = {row.name for row in CAPABILITY_FEATURES if not profile.has(row.since)}
+    features = {name: value for name, value in _FEATURES.items() if name not in later}
+    return features if profile.has(BACKUPS) else {**features, "backup": "no"}
+
+
 @cache
-def _domain_capabilities(path: str, arch: str, machine: str, virttype: str) -> str:
+def _domain_capabilities(
+    path: str, arch: str, machine: str, virttype: str, profile: Profile
+) -> str:
     devices = [supported(name, enums) for name, enums in _DEVICE_ENUMS.items()]
-    features = [node(name, supported=value) for name, value in _FEATURES.items()]
+    features = [node(name, supported=value) for name, value in _features(profile).items()]
     document = node(
         "domainCapabilities",
         node("path", path),

@@ -24,6 +24,7 @@ from virtbackupd.drivers.flags import (
     CHECKPOINT_CREATE,
     CHECKPOINT_XML,
 )
+from virtbackupd.drivers.memory import fault_effects
 from virtbackupd.drivers.memory.bitmap import Bitmap, BitmapExists, DirtyMap
 from virtbackupd.drivers.memory.image import Image
 
@@ -36,7 +37,7 @@ def create_xml(domain: "MemoryDomain", xml: str, flags: int) -> str:
     CHECKPOINT_CREATE.check(flags)
     if flags & CheckpointCreate.REDEFINE:
         return _redefine(domain, xml, validate=bool(flags & CheckpointCreate.REDEFINE_VALIDATE))
-    definition = rules.parse_new(domain, xml)
+    definition = rules.parse_new(domain, xml, domain.host.clock.time())
     commit(domain, rules.prepare(domain, definition))
     return definition.name
 
@@ -113,7 +114,10 @@ def delete(domain: "MemoryDomain", name: str, flags: int) -> None:
 
 def _discard(domain: "MemoryDomain", name: str, *, metadata_only: bool) -> None:
     if not metadata_only:
-        for image, bitmap in list(_bitmaps_of(domain, domain.checkpoints.get(name))):
+        bitmaps = list(_bitmaps_of(domain, domain.checkpoints.get(name)))
+        if domain.host.faults.active:
+            fault_effects.delete_half(domain, bitmaps)
+        for image, bitmap in bitmaps:
             image.bitmaps.remove(bitmap)
     domain.checkpoints.remove(name)
 

@@ -49,6 +49,10 @@ class ControlCommand:
     """Whether `run` returns an awaitable."""
 
 
+class UnknownCommand(InvalidArgument):
+    """VIR_ERR_INVALID_ARG: there is no control command of that name."""
+
+
 CommandTable = Mapping[str, ControlCommand]
 """By name, without the prefix that the monitor asks for."""
 
@@ -58,13 +62,13 @@ def call(
 ) -> Awaitable[object] | object:
     """Run a command by name with arguments as decoded from JSON.
 
-    InvalidArgument when there is no such command (the known ones are listed), when an argument is
-    wrong, or when the command needs a domain and there is none.
+    UnknownCommand with those that are known; InvalidArgument when an argument is wrong, or when the
+    command needs a domain and there is none.
     """
     command = commands.get(name)
     if command is None:
         known = ", ".join(sorted(commands))
-        raise InvalidArgument(f"there is no control command {name!r}; known are: {known}")
+        raise UnknownCommand(f"there is no control command {name!r}; known are: {known}")
     if command.needs_domain and target.domain is None:
         raise InvalidArgument(f"control command {name} works on a domain: name one")
     try:

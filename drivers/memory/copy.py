@@ -6,6 +6,7 @@ Between two batches the copy can be watched, slowed down and cancelled. Knows no
 
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import trio
 
@@ -48,6 +49,18 @@ class CopyPlan:
         self.done = self._progress()
         return batch
 
+    @property
+    def left(self) -> int:
+        """Clusters that are still to be copied."""
+        return len(self._clusters) - self._next
+
+    def left_before(self, position: int) -> int:
+        """Those of them that have to be copied until `done` is `position`."""
+        end = position // CLUSTER
+        if self._full:
+            end = bisect_left(self._clusters, end)
+        return max(0, min(end, len(self._clusters)) - self._next)
+
     def _upcoming(self, limit: int) -> Sequence[int]:
         return self._clusters[self._next : self._next + limit]
 
@@ -65,18 +78,24 @@ async def run_copy(
     plan: CopyPlan,
     writer: Writer,
     *,
+    turn: Callable[[], Awaitable[int]] | None = None,
     between: Callable[[int], Awaitable[None]] | None = None,
     batch_size: int = BATCH,
+    working: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
-    """Copy all and complete the file. `between` is awaited after each batch with its size in bytes.
+    """Copy all and complete the file.
 
-    The writer is closed in any case; after an exception or a cancellation its file is incomplete.
+    `turn` is awaited for the size of each batch, `between` after each one with its size in bytes;
+    `working` is around what is done in threads. The writer is closed in any case; after an
+    exception or a cancellation its file is incomplete.
     """
     try:
-        while batch := plan.take(batch_size):
-            await trio.to_thread.run_sync(writer.write_batch, batch)
+        while batch := plan.take(batch_size if turn is None else await turn()):
+            with working():
+                await trio.to_thread.run_sync(writer.write_batch, batch)
             if between is not None:
                 await between(len(batch) * CLUSTER)
-        await trio.to_thread.run_sync(writer.finish)
+        with working():
+            await trio.to_thread.run_sync(writer.finish)
     finally:
         writer.close()

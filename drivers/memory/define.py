@@ -11,6 +11,7 @@ from virtbackupd.drivers.errors import OperationInvalid
 from virtbackupd.drivers.flags import CREATE, FlagRules
 from virtbackupd.drivers.memory import lifecycle, media
 from virtbackupd.drivers.memory.domain import MemoryDomain
+from virtbackupd.drivers.memory.pretended import read_domain
 
 if TYPE_CHECKING:
     from virtbackupd.drivers.memory.host import Host
@@ -21,7 +22,7 @@ _DEFINE = FlagRules("virDomainDefineXMLFlags", 1)
 def define(host: "Host", xml: str, flags: int) -> MemoryDomain:
     """Add a domain, or replace what its next start uses."""
     _DEFINE.check(flags)
-    definition = DomainDefinition.parse(xml, validate=bool(flags))
+    definition = read_domain(xml, host.profile, validate=bool(flags))
     domain = host.domains.matching(definition.name, definition.uuid)
     detail = DefinedDetail.ADDED
     if domain is None:
@@ -37,7 +38,7 @@ def define(host: "Host", xml: str, flags: int) -> MemoryDomain:
 async def create_transient(host: "Host", xml: str, flags: int) -> MemoryDomain:
     """Start a domain from XML; it stays persistent if it was defined before."""
     CREATE.check(flags)
-    definition = DomainDefinition.parse(xml, validate=bool(flags & Create.VALIDATE))
+    definition = read_domain(xml, host.profile, validate=bool(flags & Create.VALIDATE))
     _inactive(host, definition)
     await media.take_files(host, definition.disks)
     domain = _inactive(host, definition)
@@ -57,12 +58,20 @@ def _inactive(host: "Host", definition: DomainDefinition) -> MemoryDomain | None
     return domain
 
 
-def adopt(host: "Host", definition: DomainDefinition, state: DomainState) -> MemoryDomain:
-    """Take in a domain of the world, in that state, without a word to anybody."""
+def adopt(
+    host: "Host",
+    definition: DomainDefinition,
+    state: DomainState,
+    live: DomainDefinition | None = None,
+) -> MemoryDomain:
+    """Take in a domain of the world, in that state, without a word to anybody.
+
+    `live` is what runs, where that is not the definition.
+    """
     domain = MemoryDomain(host, definition)
     host.domains.add(domain)
     if state is DomainState.SHUTOFF:
         domain.enter(state, ShutoffReason.UNKNOWN)
     else:
-        lifecycle.boot(domain, definition, paused=state is DomainState.PAUSED)
+        lifecycle.boot(domain, live or definition, paused=state is DomainState.PAUSED)
     return domain

@@ -35,10 +35,13 @@ from virtbackupd.drivers.memory import (
     block,
     checkpoint,
     console,
+    control_commands,
     device_calls,
     guest_calls,
     lifecycle,
+    media,
     monitor,
+    pretended,
     resources,
     stats,
     undefine,
@@ -47,10 +50,14 @@ from virtbackupd.drivers.memory.guest import DiskCounters
 from virtbackupd.drivers.memory.host import Host
 from virtbackupd.drivers.memory.image import Image
 from virtbackupd.drivers.metadata import Request, apply_metadata, get_metadata, plan_metadata
+from virtbackupd.drivers.profiles import NEWEST
 
 if TYPE_CHECKING:
     from virtbackupd.drivers.definitions.checkpoint import CheckpointDefinition
     from virtbackupd.drivers.definitions.disk import DiskDefinition
+    from virtbackupd.drivers.memory.disk_marks import DiskMarks
+    from virtbackupd.drivers.memory.nbd_record import DiskReads
+    from virtbackupd.drivers.memory.pace import Stop
     from virtbackupd.drivers.memory.running import Backup
 
 _MESSAGES = FlagRules("virDomainGetMessages", 1 | 2)
@@ -62,6 +69,8 @@ class MemoryDomain(DefinedDomain):
     def __init__(self, host: Host, definition: DomainDefinition) -> None:
         self.host = host
         self.events = host.events
+        self.clock = host.clock
+        self.profile = host.profile
         self.ref = DomainRef(definition.name, definition.uuid, -1)
         self.persistent: DomainDefinition | None = definition
         """What the next start uses; None for a transient domain."""
@@ -84,10 +93,21 @@ class MemoryDomain(DefinedDomain):
         """Images that have been attached in this run, for the numbers that clients see."""
         self.media: dict[str, Image | None] = {}
         """By target, while active; None in an empty drive."""
+        self.stored_bitmaps: dict[str, frozenset[str]] = {}
+        """By target: the bitmaps that its files had when it was attached in this run."""
         self.checkpoints: CheckpointTree[CheckpointDefinition] = CheckpointTree()
         self.jobs = JobSlot()
         self.backup: Backup | None = None
-        self._counters: dict[str, DiskCounters] = {}
+        self.push_stops: dict[str | None, Stop] = {}
+        """Where the next push stops, by target or, under None, all of it; arranged by a test."""
+        self.counted: dict[str, DiskCounters] = {}
+        """What the guest did on each disk in this run, by target."""
+        self.marks: DiskMarks | None = None
+        """Contents of disks at instants that a test has named, once there is one."""
+        self.reads: dict[str, DiskReads] = {}
+        """By target: what NBD clients have read of the disk."""
+        self.restored = 0
+        """How often the domain was put back into an earlier state of the world."""
 
     # What the other modules ask and tell
     def disk_image(self, name: str) -> Image | None:
@@ -103,19 +123,20 @@ class MemoryDomain(DefinedDomain):
 
     def insert_medium(self, disk: "DiskDefinition") -> None:
         """Attach a disk to the running guest, or put another medium into its drive."""
-        self.media[disk.target] = self.host.images.of_disk(disk)
+        image = self.media[disk.target] = self.host.images.of_disk(disk)
+        self.stored_bitmaps[disk.target] = media.bitmap_names(image)
         self.nodes_used += 1 + len(disk.backing)
 
     def remove_medium(self, target: str) -> None:
         """Take a disk away from the running guest."""
         self.media.pop(target, None)
-        self._counters.pop(target, None)
+        self.counted.pop(target, None)
 
     def counters(self, target: str) -> DiskCounters:
         """What the guest did on a disk in this run."""
-        found = self._counters.get(target)
+        found = self.counted.get(target)
         if found is None:
-            found = self._counters[target] = DiskCounters()
+            found = self.counted[target] = DiskCounters()
         return found
 
     def reset_guest(self) -> None:
@@ -124,7 +145,7 @@ class MemoryDomain(DefinedDomain):
         self.power_button = False
         self.ends_with_backup = False
         if not self.active:
-            self._counters.clear()
+            self.counted.clear()
             console.hang_up(self)
 
     def forget(self) -> None:
@@ -134,6 +155,11 @@ class MemoryDomain(DefinedDomain):
         self.jobs.completed = None
 
     # Definition and state
+    def get_xml_desc(self, flags: int) -> str:
+        if self.host.stand_ins.pending:
+            self.host.stand_ins.make(self.host.images, self.media.values())
+        return super().get_xml_desc(flags)
+
     def get_info(self) -> DomainInfo:
         about = self.definition
         memory = about.current_memory if self.active else about.memory
@@ -296,6 +322,8 @@ class MemoryDomain(DefinedDomain):
 
     # Checkpoints
     def checkpoint_create_xml(self, xml_desc: str, flags: int) -> str:
+        if self.profile is not NEWEST:
+            pretended.check_checkpoint(self, xml_desc, flags)
         return checkpoint.create_xml(self, xml_desc, flags)
 
     def checkpoint_get_xml_desc(self, name: str, flags: int) -> str:
@@ -318,6 +346,8 @@ class MemoryDomain(DefinedDomain):
 
     # Backups and jobs
     async def backup_begin(self, backup_xml: str, checkpoint_xml: str | None, flags: int) -> None:
+        if self.profile is not NEWEST:
+            pretended.check_backup(self, backup_xml)
         await backup.begin(self, backup_xml, checkpoint_xml, flags)
 
     def backup_get_xml_desc(self, flags: int) -> str:
@@ -365,8 +395,12 @@ class MemoryDomain(DefinedDomain):
     def agent_command(self, cmd: str, timeout: int, flags: int) -> str | None:
         return agent.command(self, cmd, timeout, flags)
 
-    def monitor_command(self, cmd: str, flags: int) -> str:
+    def monitor_command(self, cmd: str, flags: int) -> Answer[str]:
         return monitor.run(self, cmd, flags)
+
+    def control(self, name: str, arguments: object) -> Answer[object]:
+        """Run a control command on this domain."""
+        return control_commands.run(self.host, self, name, arguments)
 
     def open_console(self, dev_name: str | None, flags: int) -> ConsoleStream:
         return console.open_console(self, dev_name, flags)

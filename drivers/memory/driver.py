@@ -5,69 +5,62 @@ is in `domain` and the modules behind it.
 """
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from virtbackupd.drivers import node
-from virtbackupd.drivers.capabilities_xml import node_info
-from virtbackupd.drivers.errors import ArgumentUnsupported, InternalError, InvalidArgument
+from virtbackupd.drivers.defined_driver import STATS_BACKING, DefinedDriver
+from virtbackupd.drivers.errors import InvalidArgument
 from virtbackupd.drivers.events import DomainRef, SecretRef, TypedParameter
-from virtbackupd.drivers.flags import FlagRules, check_none
-from virtbackupd.drivers.interface import DomainStatsRecord, Driver, NodeInfo
-from virtbackupd.drivers.listing import ALL_FILTERS, STATS_FILTERS, filtered
-from virtbackupd.drivers.memory import backing_stats, capabilities, define, qmp, stats
+from virtbackupd.drivers.figures import DriverFigures
+from virtbackupd.drivers.flags import check_none
+from virtbackupd.drivers.interface import (
+    Answer,
+    ControlDescription,
+    DomainStatsRecord,
+)
+from virtbackupd.drivers.memory import (
+    backing_stats,
+    capabilities,
+    control_commands,
+    define,
+    stats,
+)
 from virtbackupd.drivers.memory.domain import MemoryDomain
 from virtbackupd.drivers.memory.host import Host
-from virtbackupd.drivers.secret_store import SecretStore
+from virtbackupd.drivers.memory.shown_host import ShownHost
+from virtbackupd.drivers.memory.stats import SUPPORTED_GROUPS
+from virtbackupd.drivers.profiles import NEWEST
 
-PATHS: Final = ("/default", "/system", "/session")
-"""What may stand in a URI; all mean the same hypervisor."""
-HYPERVISOR_VERSION: Final = qmp.VERSION[0] * 1_000_000 + qmp.VERSION[1] * 1_000 + qmp.VERSION[2]
-"""The QEMU whose monitor is imitated."""
-LIBVIRT_VERSION: Final = 11_010_000
-"""The libvirt whose behaviour is offered."""
 MAX_VCPUS: Final = 255
 
-_STATS_NOWAIT = 1 << 29
-_STATS_BACKING = 1 << 30
-_STATS_ENFORCE = 1 << 31
-_LIST = FlagRules("virConnectListAllDomains", ALL_FILTERS)
-_STATS = FlagRules(
-    "virConnectGetAllDomainStats", STATS_FILTERS | _STATS_NOWAIT | _STATS_BACKING | _STATS_ENFORCE
-)
 
-
-class MemoryDriver(Driver):
+class MemoryDriver(DefinedDriver[MemoryDomain]):
     """One hypervisor with all its domains, images and secrets."""
+
+    paths = ("/default", "/system", "/session")
 
     def __init__(self, host: Host) -> None:
         self.host = host
         self.events = host.events
-        self._domains = host.domains
-        self._secrets = SecretStore(host.events)
+        self.profile = host.profile
+        self._shown = host.shown if host.profile is NEWEST else ShownHost()
+        """A profile that was chosen is shown in place of the world's host."""
+        self.domains = host.domains
+        self.secret_store = host.secrets
 
     # The node
-    def check_path(self, scheme: str, path: str) -> None:
-        if path not in PATHS:
-            raise InternalError(
-                f"{scheme}://{path} names nothing here, use {scheme}:// followed by one of "
-                f"{', '.join(PATHS)}"
-            )
-
-    def get_type(self) -> str:
-        return "QEMU"
-
     def get_version(self) -> int:
-        return HYPERVISOR_VERSION
+        return self._shown.hypervisor or self.profile.qemu.number
 
     def get_lib_version(self) -> int:
-        return LIBVIRT_VERSION
+        return self._shown.libvirt or self.profile.libvirt.number
 
     def get_hostname(self) -> str:
-        return socket.gethostname()
+        return self._shown.hostname or socket.gethostname()
 
     def get_capabilities(self) -> str:
-        return capabilities.capabilities()
+        return self._shown.capabilities or capabilities.capabilities()
 
     def get_domain_capabilities(
         self,
@@ -77,13 +70,13 @@ class MemoryDriver(Driver):
         virttype: str | None,
         flags: int,
     ) -> str:
-        return capabilities.domain_capabilities(emulatorbin, arch, machine, virttype, flags)
+        generated = capabilities.domain_capabilities
+        check_none(flags, "virConnectGetDomainCapabilities")
+        shown = self._shown.domain_capabilities(emulatorbin, arch, machine, virttype)
+        return shown or generated(emulatorbin, arch, machine, virttype, flags, self.profile)
 
     def get_max_vcpus(self, type: str | None) -> int:  # noqa: A002, ARG002 - the same for all
         return MAX_VCPUS
-
-    def node_get_info(self) -> NodeInfo:
-        return node_info()
 
     def node_get_free_memory(self) -> int:
         return node.free_memory()
@@ -107,23 +100,10 @@ class MemoryDriver(Driver):
             raise InvalidArgument(f"there is no cell {cell_num}: the host is shown as one cell, 0")
         return node.memory_figures()
 
+    def figures(self) -> DriverFigures:
+        return super().figures()._replace(nbd=self.host.nbd)
+
     # Domains
-    def list_all_domains(self, flags: int) -> Sequence[DomainRef]:
-        _LIST.check(flags)
-        return [domain.ref for domain in filtered(self._domains, flags)]
-
-    def domain_by_uuid(self, uuid: bytes) -> MemoryDomain:
-        return self._domains.by_uuid(uuid)
-
-    def domain_lookup_by_name(self, name: str) -> DomainRef:
-        return self._domains.by_name(name).ref
-
-    def domain_lookup_by_uuid(self, uuid: bytes) -> DomainRef:
-        return self._domains.by_uuid(uuid).ref
-
-    def domain_lookup_by_id(self, id: int) -> DomainRef:  # noqa: A002
-        return self._domains.by_id(id).ref
-
     def domain_define_xml_flags(self, xml: str, flags: int) -> DomainRef:
         return define.define(self.host, xml, flags).ref
 
@@ -133,53 +113,35 @@ class MemoryDriver(Driver):
     def get_all_domain_stats(
         self, domains: Sequence[bytes], stats: int, flags: int
     ) -> Sequence[DomainStatsRecord]:
-        _STATS.check(flags)
-        _require_groups(stats, enforce=bool(flags & _STATS_ENFORCE))
-        asked = filtered(self._named(domains) if domains else self._domains, flags & STATS_FILTERS)
+        asked = self.asked_for_stats(domains, stats, SUPPORTED_GROUPS, flags)
         collect = _collector(flags)
         return [DomainStatsRecord(domain.ref, collect(domain, stats)) for domain in asked]
 
-    def _named(self, uuids: Sequence[bytes]) -> list[MemoryDomain]:
-        """Those that still exist: one that vanished after it was listed is no error."""
-        return [domain for domain in map(self._domains.maybe_by_uuid, uuids) if domain is not None]
-
     # Secrets
-    def list_all_secrets(self, flags: int) -> Sequence[SecretRef]:
-        return self._secrets.list_all_secrets(flags)
-
-    def secret_lookup_by_uuid(self, uuid: bytes) -> SecretRef:
-        return self._secrets.secret_lookup_by_uuid(uuid)
-
-    def secret_lookup_by_usage(self, usage_type: int, usage_id: str) -> SecretRef:
-        return self._secrets.secret_lookup_by_usage(usage_type, usage_id)
-
     def secret_define_xml(self, xml: str, flags: int) -> SecretRef:
-        return self._secrets.secret_define_xml(xml, flags)
-
-    def secret_get_xml_desc(self, uuid: bytes, flags: int) -> str:
-        return self._secrets.secret_get_xml_desc(uuid, flags)
+        return self.secret_store.secret_define_xml(xml, flags)
 
     def secret_set_value(self, uuid: bytes, value: bytes, flags: int) -> None:
-        self._secrets.secret_set_value(uuid, value, flags)
-
-    def secret_get_value(self, uuid: bytes, flags: int) -> bytes:
-        return self._secrets.secret_get_value(uuid, flags)
+        self.secret_store.secret_set_value(uuid, value, flags)
 
     def secret_undefine(self, uuid: bytes) -> None:
-        self._secrets.secret_undefine(uuid)
+        self.secret_store.secret_undefine(uuid)
+
+    # The control channel
+    def control_commands(self) -> Mapping[str, ControlDescription]:
+        return control_commands.describe()
+
+    def control(self, domain_uuid: bytes | None, name: str, arguments: object) -> Answer[object]:
+        domain = None if domain_uuid is None else self.domains.by_uuid(domain_uuid)
+        return control_commands.run(self.host, domain, name, arguments)
 
     # The end
     def close(self) -> None:
         """End every backup, so that no file of one remains."""
-        for domain in self._domains:
+        for domain in self.domains:
             if domain.backup is not None:
                 domain.backup.interrupt()
 
 
-def _require_groups(groups: int, *, enforce: bool) -> None:
-    if enforce and (unknown := groups & ~stats.SUPPORTED_GROUPS):
-        raise ArgumentUnsupported(f"there are no statistics in the groups 0x{unknown:x}")
-
-
 def _collector(flags: int) -> Callable[[MemoryDomain, int], Sequence[TypedParameter]]:
-    return backing_stats.domain_stats if flags & _STATS_BACKING else stats.domain_stats
+    return backing_stats.domain_stats if flags & STATS_BACKING else stats.domain_stats

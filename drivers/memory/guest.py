@@ -8,11 +8,13 @@ except the counting of guest requests.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from virtbackupd.drivers.clock import Clock
 from virtbackupd.drivers.definitions.domain import DomainDefinition
 from virtbackupd.drivers.errors import OperationInvalid, Origin
 from virtbackupd.drivers.events import DomainRef, EventBus
-from virtbackupd.drivers.interface import BlockJobInfo
+from virtbackupd.drivers.interface import Answer, BlockJobInfo
 from virtbackupd.drivers.memory.image import Image
+from virtbackupd.drivers.profiles import Profile
 
 if TYPE_CHECKING:
     from virtbackupd.drivers.memory.console import GuestConsole
@@ -68,6 +70,13 @@ class Guest(Protocol):
     @property
     def events(self) -> EventBus: ...
 
+    @property
+    def clock(self) -> Clock: ...
+
+    @property
+    def profile(self) -> Profile:
+        """The release that is pretended, with the version of QEMU that goes with it."""
+
     def disk_image(self, target_or_path: str) -> Image | None:
         """The image in a disk, found by target or by source path; None without disk or medium."""
 
@@ -76,6 +85,9 @@ class Guest(Protocol):
 
     def get_block_job_info(self, path: str, flags: int) -> BlockJobInfo:
         """As the driver's call: `found` is 0 when no job is on the disk."""
+
+    def control(self, name: str, arguments: object) -> Answer[object]:
+        """Run a control command on the domain."""
 
     def suspend(self) -> None:
         """Pause the processors, with state and event."""

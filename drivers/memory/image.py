@@ -6,8 +6,9 @@ was there before. Nothing here waits, and nothing knows of domains, jobs or file
 """
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
-from virtbackupd.drivers.memory.bitmap import BitmapSet, ChangeLog
+from virtbackupd.drivers.memory.bitmap import BitmapSet, BitmapsState, ChangeLog
 from virtbackupd.drivers.memory.clusters import (
     CLUSTER,
     ZERO_CLUSTER,
@@ -20,6 +21,19 @@ from virtbackupd.drivers.memory.frozen import Frozen
 from virtbackupd.drivers.memory.pattern import pattern_cluster
 
 
+class ImageState(NamedTuple):
+    """What an image held at an instant; taking it costs the same at any size."""
+
+    capacity: int
+    clusters: dict[int, Cluster]
+    """Not to be changed."""
+    data_count: int
+    """How many of the clusters hold data."""
+    sorted: list[int] | None
+    """What `data_clusters` found, if it was asked."""
+    bitmaps: BitmapsState
+
+
 class Image(View):
     """The contents of one image file or block device, as a guest sees them."""
 
@@ -30,14 +44,19 @@ class Image(View):
         path: str,
         format: str = "qcow2",  # noqa: A002 - libvirt's own word
         backing: "Image | None" = None,
+        data_store: str | None = None,
     ) -> None:
         self.capacity = capacity
         self.path = path
         self.format = format
         self.backing = backing
+        self.data_store = data_store
+        """Where the raw file with the guest's data seems to lie, if that is not `path`."""
         self._log = ChangeLog()
         self.bitmaps = BitmapSet(path, self._log)
         self._clusters: dict[int, Cluster] = {}
+        self._shared = False
+        """Whether a state holds the clusters too, so that a copy must be changed in their place."""
         self._data_count = 0
         self._sorted: list[int] | None = None
         self._frozen: tuple[Frozen, ...] = ()
@@ -101,6 +120,11 @@ class Image(View):
             room = self.capacity - index * CLUSTER
             self._put(index, pattern_cluster(seed, index, min(room, CLUSTER)))
 
+    def write_pattern(self, seed: int, offset: int, length: int) -> None:
+        """The same as a guest does it: what is changed is recorded."""
+        self.fill_pattern(seed, offset, length)
+        self._log.stamp(touched(offset, length))
+
     def resize(self, capacity: int) -> None:
         """Change the size; new space reads as zeroes and is not dirty, the rest is lost."""
         for frozen in self._frozen:
@@ -123,6 +147,27 @@ class Image(View):
         """Stop preserving contents for a view; called by the view itself."""
         self._frozen = tuple(view for view in self._frozen if view is not frozen)
 
+    def state(self) -> ImageState:
+        """Contents and bitmaps as of now; frozen views are not part of it."""
+        self._shared = True
+        return ImageState(
+            self.capacity, self._clusters, self._data_count, self._sorted, self.bitmaps.state()
+        )
+
+    def contents(self) -> dict[int, Cluster]:
+        """What this image itself stores as of now, never to be changed; costs the same always."""
+        self._shared = True
+        return self._clusters
+
+    def restore(self, state: ImageState) -> None:
+        """Go back to an earlier instant, or to that of another image; frozen views end."""
+        self._frozen = ()
+        self.capacity = state.capacity
+        self._clusters, self._shared = state.clusters, True
+        self._data_count = state.data_count
+        self._sorted = state.sorted
+        self.bitmaps.restore(state.bitmaps)
+
     def own_clusters(self) -> Iterable[tuple[int, Cluster]]:
         """What this image itself stores, by cluster number; zero clusters included."""
         return self._clusters.items()
@@ -144,6 +189,8 @@ class Image(View):
         if old is None and content is None:
             return
         self._preserve(index)
+        if self._shared:
+            self._clusters, self._shared = dict(self._clusters), False
         if content is None:
             del self._clusters[index]
         else:
@@ -189,8 +236,7 @@ class Image(View):
     def _cut(self, limit: int) -> None:
         for index in [index for index in self._clusters if index >= limit]:
             self._put(index, None)
-        for bitmap in self.bitmaps:
-            bitmap.truncate(limit)
+        self.bitmaps.truncate(limit)
         self._log.truncate(limit)
 
     def _hide_backing(self, old: int, new: int) -> None:

@@ -6,8 +6,9 @@ and opens no file.
 """
 
 import stat
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from virtbackupd.drivers.definitions.disk import DiskDefinition
 from virtbackupd.drivers.memory.image import Image
@@ -35,6 +36,17 @@ def file_stamp(path: str) -> Stamp | None:
     return Stamp(status.st_ino, status.st_size, status.st_mtime_ns)
 
 
+OWN_FILE: Final = Stamp(-1, -1, -1)
+"""Of an image whose file the hypervisor makes itself, whenever it does: no state of it matters."""
+
+
+class RegistryState(NamedTuple):
+    """What lay where at an instant."""
+
+    images: dict[str, Image]
+    stamps: dict[str, Stamp]
+
+
 class ImageRegistry:
     """Images by path, or by `protocol/name` for what is not local."""
 
@@ -49,12 +61,28 @@ class ImageRegistry:
         if stamp is not None:
             self._stamps[image.path] = stamp
 
+    def __iter__(self) -> Iterator[Image]:
+        return iter(self._images.values())
+
+    def state(self) -> RegistryState:
+        """Which image lies where as of now; what the images hold is not part of it."""
+        return RegistryState(dict(self._images), dict(self._stamps))
+
+    def restore(self, state: RegistryState) -> None:
+        """Have these images in these places, and no other."""
+        self._images, self._stamps = dict(state.images), dict(state.stamps)
+
+    def stamped(self, path: str, stamp: Stamp | None) -> None:
+        """From now on the image there is about that state of its file."""
+        if path in self._images and stamp is not None:
+            self._stamps[path] = stamp
+
     def get(self, source: str) -> Image | None:
         return self._images.get(source)
 
     def is_of(self, source: str, stamp: Stamp | None) -> bool:
         """Whether the image there is that of the file as it is now; without a file it always is."""
-        return stamp is None or self._stamps.get(source) == stamp
+        return stamp is None or self._stamps.get(source) in (stamp, OWN_FILE)
 
     def of_disk(self, disk: DiskDefinition) -> Image | None:
         """The medium of a disk, blank when nobody has described it; None for an empty drive."""

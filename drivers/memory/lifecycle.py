@@ -5,7 +5,6 @@ disks that are real files. Definitions come and go in `persistence`; what a
 stop means for a running backup is `backup`'s business.
 """
 
-import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from virtbackupd.drivers.enums import (
@@ -75,14 +74,15 @@ async def start(domain: "MemoryDomain", flags: int) -> None:
 
 async def _find_media(domain: "MemoryDomain", definition: "DomainDefinition") -> None:
     """Wait for the contents of the disks; what others may change meanwhile is looked at again."""
-    saved = domain.saved
+    saved, restored = domain.saved, domain.restored
     domain.starting = True
     try:
         await media.take_files(domain.host, definition.disks)
     finally:
         domain.starting = False
     _require_off(domain)
-    if domain.saved is not saved or domain.definition.disks != definition.disks:
+    moved = domain.saved is not saved or domain.restored != restored
+    if moved or domain.definition.disks != definition.disks:
         raise OperationInvalid(
             f"domain {domain.ref.name} was changed while it was being started, start it again"
         )
@@ -122,7 +122,8 @@ def _activate(domain: "MemoryDomain", definition: "DomainDefinition") -> None:
     domain.host.domains.activate(domain)
     domain.live = definition
     domain.media = images
-    domain.started_at = time.monotonic()
+    domain.stored_bitmaps = {t: media.bitmap_names(image) for t, image in images.items()}
+    domain.started_at = domain.host.clock.monotonic()
     domain.enter(DomainState.PAUSED, PausedReason.STARTING_UP)
     # Node names of a run are numbered from 1: each image of each chain takes one.
     domain.nodes_used = sum(1 + len(disk.backing) for disk in definition.disks if not disk.empty)
@@ -144,6 +145,8 @@ def stop(domain: "MemoryDomain", how: Stop) -> None:
     domain.reset_guest()
     console.hang_up(domain)
     domain.media.clear()
+    if domain.host.faults.active:
+        domain.host.faults.stopped(domain.ref.uuid)
     domain.enter(DomainState.SHUTOFF, how.reason)
     domain.publish(Lifecycle.STOPPED, how.detail)
     if domain.persistent is None:

@@ -61,6 +61,11 @@ def chain(image: Image | None) -> Iterator[Image]:
         image = image.backing
 
 
+def bitmap_names(image: Image | None) -> frozenset[str]:
+    """The bitmaps in all files of a disk."""
+    return frozenset(name for layer in chain(image) for name in layer.bitmaps.names())
+
+
 def measure(disk: "DiskDefinition") -> BlockInfo:
     """The size of the real file of a disk that nothing is held for. Blocking."""
     path = disk.local_path

@@ -5,12 +5,14 @@ monitor end their lines with CR LF; those of `qemu-io` are that tool's own. A li
 sense is answered with text, as QEMU does. Knows no client.
 """
 
+import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 from uuid import UUID
 
 from virtbackupd.drivers.errors import DriverError, InvalidArgument, UnsupportedFlags
+from virtbackupd.drivers.interface import Answer
 from virtbackupd.drivers.memory import block_nodes, qemu_io, qmp
 from virtbackupd.drivers.memory.guest import Guest, require_active
 from virtbackupd.drivers.memory.sizes import format_size
@@ -22,12 +24,12 @@ HMP: Final = 1
 class _Line(NamedTuple):
     """A command for humans; `most` is the number of words it takes at most."""
 
-    handler: Callable[[Guest, list[str]], str]
+    handler: Callable[[Guest, list[str]], Answer[str]]
     most: int
     about: str
 
 
-def run(domain: Guest, cmd: str, flags: int) -> str:
+def run(domain: Guest, cmd: str, flags: int) -> Answer[str]:
     """Answer `virDomainQemuMonitorCommand`."""
     if unknown := flags & ~HMP:
         raise UnsupportedFlags(f"unsupported flags 0x{unknown:x} in virDomainQemuMonitorCommand")
@@ -39,7 +41,7 @@ def run(domain: Guest, cmd: str, flags: int) -> str:
     return qmp.run(domain, cmd, run_line)
 
 
-def run_line(domain: Guest, line: str) -> str:
+def run_line(domain: Guest, line: str) -> Answer[str]:
     """Execute one line for humans and return what it prints."""
     try:
         words = shlex.split(line)
@@ -53,7 +55,7 @@ def run_line(domain: Guest, line: str) -> str:
         return _text(f"Error: {error.message}")
 
 
-def _dispatch(domain: Guest, words: list[str]) -> str:
+def _dispatch(domain: Guest, words: list[str]) -> Answer[str]:
     name, rest = words[0], words[1:]
     if name == "info" and rest:
         name, rest = f"info {rest[0]}", rest[1:]
@@ -142,8 +144,8 @@ def _info_block_figures(domain: Guest, words: list[str]) -> str:
 
 
 def _info_version(domain: Guest, words: list[str]) -> str:
-    del domain, words
-    return _text(".".join(map(str, qmp.VERSION)) + f" {qmp.PACKAGE}")
+    del words
+    return _text(f"{domain.profile.qemu} {qmp.PACKAGE}")
 
 
 def _info_name(domain: Guest, words: list[str]) -> str:
@@ -154,6 +156,35 @@ def _info_name(domain: Guest, words: list[str]) -> str:
 def _info_uuid(domain: Guest, words: list[str]) -> str:
     del words
     return _text(str(UUID(bytes=domain.ref.uuid)))
+
+
+def _control(domain: Guest, words: list[str]) -> Answer[str]:
+    if not words:
+        return _text("x-virtbackupd: a control command expected: x-virtbackupd clock, say")
+    result = domain.control(words[0], dict(map(_argument, words[1:])))
+    return _shown_later(result) if isinstance(result, Awaitable) else _shown(result)
+
+
+def _argument(word: str) -> tuple[str, object]:
+    """KEY=VALUE; what is not JSON is text, so that names need no quotes."""
+    key, sign, value = word.partition("=")
+    if not sign:
+        raise InvalidArgument(f"{word!r} is not an argument: write KEY=VALUE")
+    try:
+        return key, json.loads(value)
+    except (ValueError, RecursionError):
+        return key, value
+
+
+async def _shown_later(waiting: Awaitable[object]) -> str:
+    try:
+        return _shown(await waiting)
+    except DriverError as error:
+        return _text(f"Error: {error.message}")
+
+
+def _shown(result: object) -> str:
+    return _text(json.dumps(result))
 
 
 def _json_twin(command: str) -> Callable[[Guest, list[str]], str]:
@@ -192,4 +223,5 @@ _LINES: Final[dict[str, _Line]] = {
     "stop": _Line(_json_twin("stop"), 0, "pause the guest"),
     "system_powerdown": _Line(_json_twin("system_powerdown"), 0, "press the power button"),
     "system_reset": _Line(_json_twin("system_reset"), 0, "press the reset button"),
+    "x-virtbackupd": _Line(_control, 50, "COMMAND [KEY=VALUE...]: arrange what is to be tested"),
 }

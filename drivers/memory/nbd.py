@@ -8,6 +8,7 @@ connection. The server ends when it is cancelled.
 import errno
 import logging
 import socket
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,14 @@ from typing import Final
 
 import trio
 
+from virtbackupd.drivers.clock import Clock
+from virtbackupd.drivers.figures import NbdFigures
+from virtbackupd.drivers.limits import limits as driver_limits
 from virtbackupd.drivers.memory.nbd_export import NbdExport, NbdLimits, Observer
+from virtbackupd.drivers.memory.nbd_faults import FaultyLine, Line, NbdFaults
 from virtbackupd.drivers.memory.nbd_negotiation import Negotiation
 from virtbackupd.drivers.memory.nbd_protocol import Buffers, NbdViolation
+from virtbackupd.drivers.memory.nbd_tls import CHUNK, TlsSession
 from virtbackupd.drivers.memory.nbd_transmission import Transmission
 
 _log = logging.getLogger(__name__)
@@ -79,36 +85,68 @@ class NbdServer:
         exports: Mapping[str, NbdExport],
         limits: NbdLimits,
         observer: Observer | None,
+        clock: Clock,
+        faults: NbdFaults | None = None,
+        figures: NbdFigures | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        self._tls = tls
         self.exports = exports
         self.connections = 0
         self._limits = limits
         self._observer = observer
+        self._clock = clock
+        self._faults = faults
+        self._figures = figures or NbdFigures()
 
     async def serve_client(self, stream: trio.SocketStream) -> None:
         """Serve one connection to its end, whatever that is."""
         if self.connections >= self._limits.connections:
+            driver_limits().reached["max_nbd_clients"] += 1
+            self._figures.refused += 1
             stream.socket.close()
             return
         self.connections += 1
+        self._figures.clients += 1
+        self._figures.accepted += 1
         channel = _Channel(stream)
         try:
-            await self._talk(channel)
+            if self._faults is None:
+                await self._talk(channel, channel)
+            else:
+                await self._talk_faultily(channel, self._faults)
         except NbdViolation as violation:
             _log.info("NBD client dropped: %s", violation)
         except OSError as error:
             _log.debug("NBD client lost: %s", error)
         finally:
             self.connections -= 1
+            self._figures.clients -= 1
             channel.close()
 
-    async def _talk(self, channel: "_Channel") -> None:
-        negotiation = Negotiation(self.exports, self._limits)
-        with trio.move_on_after(self._limits.negotiation_seconds):
-            await _negotiate(channel, negotiation)
+    async def _talk_faultily(self, channel: "_Channel", faults: NbdFaults) -> None:
+        line = FaultyLine(channel, faults)
+        try:
+            await line.opened()
+            await self._talk(line, channel)
+        finally:
+            line.close()
+
+    async def _talk(self, line: Line, channel: "_Channel") -> None:
+        negotiation = Negotiation(self.exports, self._limits, tls=self._tls is not None)
+        with self._clock.deadline(self._limits.negotiation_seconds, "NBD negotiation"):
+            await _negotiate(line, negotiation)
+            if self._tls is not None and negotiation.starting_tls:
+                await channel.start_tls(self._tls)
+                negotiation.starting_tls = False
+                await _go_on(line, negotiation)
         if negotiation.session is not None:
             transmission = Transmission(negotiation.session, self._limits, self._observer)
-            await _transmit(channel, transmission, negotiation.rest)
+            await _transmit(line, transmission, negotiation.rest)
+
+
+def _configured() -> NbdLimits:
+    return NbdLimits(connections=driver_limits().max_nbd_clients)
 
 
 async def serve_nbd(
@@ -117,6 +155,10 @@ async def serve_nbd(
     *,
     limits: NbdLimits | None = None,
     observer: Observer | None = None,
+    clock: Clock | None = None,
+    faults: NbdFaults | None = None,
+    figures: NbdFigures | None = None,
+    tls: ssl.SSLContext | None = None,
     task_status: trio.TaskStatus[NbdServer] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve the exports until cancelled, which closes the listeners.
@@ -125,7 +167,9 @@ async def serve_nbd(
     might already belong to the next server on that path.
     """
     named = {export.name: export for export in exports}
-    server = NbdServer(named, limits or NbdLimits(), observer)
+    server = NbdServer(
+        named, limits or _configured(), observer, clock or Clock(), faults, figures, tls
+    )
     async with trio.open_nursery() as nursery:
         for listener in listeners:
             nursery.start_soon(trio.serve_listeners, server.serve_client, [listener])
@@ -135,18 +179,51 @@ async def serve_nbd(
 class _Channel:
     """A socket tried at once and waited for only when it would block."""
 
+    watching: Final = False
+
     def __init__(self, stream: trio.SocketStream) -> None:
         # Trio's own socket methods pass through the scheduler on every call.
         self._socket = socket.socket(fileno=stream.socket.detach())
         self._socket.settimeout(0)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self._turn_ends = perf_counter() + _TURN
+        self._tls: TlsSession | None = None
 
     def close(self) -> None:
         self._socket.close()
 
+    async def start_tls(self, context: ssl.SSLContext) -> None:
+        """OSError, which TLS's own errors are, when the peer fails at it."""
+        session = TlsSession(context)
+        done = session.handshake()
+        while not done:
+            await self._send_plain([session.pending()])
+            session.receive(await self._receive_plain())
+            done = session.handshake()
+        await self._send_plain([session.pending()])
+        self._tls = session
+
     async def receive(self) -> bytes:
         """Some bytes; none at the end of the stream."""
+        if self._tls is None:
+            return await self._receive_plain()
+        while (data := self._tls.read()) is None:
+            self._tls.receive(await self._receive_plain())
+        await self.breathe()
+        return data
+
+    async def send(self, buffers: Buffers) -> None:
+        """All the buffers, in order."""
+        if self._tls is None:
+            await self._send_plain(buffers)
+            return
+        for buffer in buffers:
+            whole = memoryview(buffer)
+            for start in range(0, len(whole), CHUNK):
+                self._tls.write(whole[start : start + CHUNK])
+                await self._send_plain([self._tls.pending()])
+
+    async def _receive_plain(self) -> bytes:
         while True:
             try:
                 return self._socket.recv(_RECEIVE)
@@ -154,8 +231,7 @@ class _Channel:
                 await trio.lowlevel.wait_readable(self._socket)
                 self._turn_ends = perf_counter() + _TURN
 
-    async def send(self, buffers: Buffers) -> None:
-        """All the buffers, in order."""
+    async def _send_plain(self, buffers: Buffers) -> None:
         start = 0
         while start < len(buffers):
             try:
@@ -166,6 +242,11 @@ class _Channel:
             else:
                 start = _advance(buffers, start, sent)
                 await self.breathe()
+
+    async def reply(self, transmission: Transmission, reply: Buffers) -> None:
+        """Replies are sent together, by `send`, as long as nobody watches them."""
+        del transmission
+        await self.send(reply)
 
     async def breathe(self) -> None:
         """Give the other tasks a turn when this one has lasted long enough."""
@@ -209,20 +290,28 @@ def _advance(buffers: Buffers, start: int, sent: int) -> int:
     return start
 
 
-async def _negotiate(channel: _Channel, negotiation: Negotiation) -> None:
+async def _negotiate(channel: Line, negotiation: Negotiation) -> None:
     await channel.send([negotiation.greeting()])
-    while negotiation.session is None and not negotiation.closed:
+    await _go_on(channel, negotiation)
+
+
+async def _go_on(channel: Line, negotiation: Negotiation) -> None:
+    """Until there is something to serve, nothing to be served, or TLS to be begun."""
+    while not (negotiation.session or negotiation.closed or negotiation.starting_tls):
         data = await channel.receive()
         if not data:
             return
         await channel.send([negotiation.receive(data)])
 
 
-async def _transmit(channel: _Channel, transmission: Transmission, data: bytes | bytearray) -> None:
+async def _transmit(channel: Line, transmission: Transmission, data: bytes | bytearray) -> None:
     while not transmission.finished:
         gathered: Buffers = []
         size = 0
         for reply in transmission.receive(data):
+            if channel.watching:
+                await channel.reply(transmission, reply)
+                continue
             gathered += reply
             size += sum(map(len, reply))
             if size >= _GATHER or len(gathered) >= _IOV_MAX:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from virtbackupd.drivers.memory.bitmap import DirtyMap
 from virtbackupd.drivers.memory.clusters import View
-from virtbackupd.drivers.memory.nbd_protocol import DIRTY, HOLE, ZERO, Command
+from virtbackupd.drivers.memory.nbd_protocol import DIRTY, HOLE, ZERO
 
 ALLOCATION = "base:allocation"
 BITMAP_NAMESPACE = "qemu:dirty-bitmap:"
@@ -39,8 +39,8 @@ class NbdExport:
             yield extent.length, (0 if extent.allocated else HOLE) | (ZERO if extent.zero else 0)
 
 
-Observer: TypeAlias = Callable[[NbdExport, Command, int, int], None]
-"""Told of each valid request that reads or maps: export, command, offset, length."""
+Observer: TypeAlias = Callable[[NbdExport, int, int, int], None]
+"""Told of each valid request that reads or maps: export, number of the command, offset, length."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ on; what breaks the protocol raises NbdViolation.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from struct import Struct
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from virtbackupd.drivers.memory.clusters import CLUSTER
 from virtbackupd.drivers.memory.nbd_export import (
@@ -97,10 +97,19 @@ class _Fields:
         return piece
 
 
+_BEFORE_TLS: Final = (Option.STARTTLS, Option.ABORT)
+
+
 class Negotiation:
     """One client's handshake. Feed it with `receive` until `session` is set or `closed`."""
 
-    def __init__(self, exports: Mapping[str, NbdExport], limits: NbdLimits) -> None:
+    def __init__(
+        self, exports: Mapping[str, NbdExport], limits: NbdLimits, *, tls: bool = False
+    ) -> None:
+        """With `tls` nothing is said to a client before it has begun that."""
+        self.starting_tls = False
+        """Everything after what `receive` returned is encrypted; the caller sets it back."""
+        self._tls, self._plain = tls, tls
         self.session: Session | None = None
         self.closed = False
         self.rest = bytearray()
@@ -124,7 +133,7 @@ class Negotiation:
         replies = bytearray()
         if self._flags is None and not self._read_flags():
             return b""
-        while self.session is None and not self.closed:
+        while self.session is None and not self.closed and not self.starting_tls:
             option = self._next_option()
             if option is None:
                 break
@@ -165,6 +174,8 @@ class Negotiation:
     def _answer(self, number: int, data: bytes) -> bytes:
         answer = self._OPTIONS.get(number)
         try:
+            if self._plain and number not in _BEFORE_TLS:
+                self._demand_tls(number)
             if answer is None:
                 raise _Refusal(OptionReply.ERR_UNSUP, f"option {number} is not supported")
             return answer(self, number, data)
@@ -209,8 +220,23 @@ class Negotiation:
             replies += option_reply(number, OptionReply.SERVER, payload)
         return bytes(replies) + option_reply(number, OptionReply.ACK)
 
-    def _on_starttls(self, number: int, _data: bytes) -> bytes:
-        return option_reply(number, OptionReply.ERR_POLICY, b"this server is not set up for TLS")
+    def _demand_tls(self, number: int) -> None:
+        if number == Option.EXPORT_NAME:
+            raise NbdViolation("client asked for an export without TLS")
+        raise _Refusal(OptionReply.ERR_TLS_REQD, "this server wants TLS first")
+
+    def _on_starttls(self, number: int, data: bytes) -> bytes:
+        """What was agreed on before, or sent along, is not to be trusted."""
+        if not self._tls:
+            raise _Refusal(OptionReply.ERR_POLICY, "this server is not set up for TLS")
+        if not self._plain:
+            raise _Refusal(OptionReply.ERR_INVALID, "TLS has begun already")
+        _Fields(data).end()
+        if self.rest:
+            raise NbdViolation(f"client sent {len(self.rest)} bytes before TLS began")
+        self._plain = False
+        self.starting_tls = True
+        return option_reply(number, OptionReply.ACK)
 
     def _on_structured_reply(self, number: int, data: bytes) -> bytes:
         _Fields(data).end()

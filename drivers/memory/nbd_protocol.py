@@ -83,6 +83,7 @@ class OptionReply(IntEnum):
     ERR_UNSUP = (1 << 31) + 1
     ERR_POLICY = (1 << 31) + 2
     ERR_INVALID = (1 << 31) + 3
+    ERR_TLS_REQD = (1 << 31) + 5
     ERR_UNKNOWN = (1 << 31) + 6
     ERR_TOO_BIG = (1 << 31) + 9
 
@@ -144,7 +145,9 @@ class NbdErrno(IntEnum):
     OK = 0
     EPERM = 1
     EIO = 5
+    ENOMEM = 12
     EINVAL = 22
+    ENOSPC = 28
     EOVERFLOW = 75
 
 

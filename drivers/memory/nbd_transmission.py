@@ -61,6 +61,8 @@ class Transmission:
     ) -> None:
         self.finished = False
         """The client has said good-bye."""
+        self.current: Request | None = None
+        """The request that the last reply is to."""
         self._export = session.export
         self._view = session.export.view
         self._structured = session.structured
@@ -80,18 +82,23 @@ class Transmission:
             if request.command == Command.DISC:
                 self.finished = True
             else:
+                self.current = request
                 yield self.answer(request)
         del self._pending[:position]
+
+    @property
+    def export_name(self) -> str:
+        return self._export.name
 
     def answer(self, request: Request) -> Buffers:
         """The reply to one request."""
         try:
             return self._reply(request)
         except _Refusal as refusal:
-            return self._refuse(request, refusal.error, str(refusal))
+            return self.refuse(request, refusal.error, str(refusal))
         except OSError as error:
             reason = error.strerror or errno.errorcode.get(error.errno or 0, "I/O error")
-            return self._refuse(request, NbdErrno.EIO, reason)
+            return self.refuse(request, NbdErrno.EIO, reason)
 
     def _after(self, request: Request, position: int) -> int:
         """Where the next request begins: the data of a write is passed over."""
@@ -122,10 +129,10 @@ class Transmission:
         if end > capacity:
             raise _Refusal(NbdErrno.EINVAL, f"the request ends at {end}, the export at {capacity}")
         if self._observer is not None:
-            command = Command(request.command)
-            self._observer(self._export, command, request.offset, request.length)
+            self._observer(self._export, request.command, request.offset, request.length)
 
-    def _refuse(self, request: Request, error: NbdErrno, message: str) -> Buffers:
+    def refuse(self, request: Request, error: NbdErrno, message: str) -> Buffers:
+        """The reply to a request that is not carried out."""
         if self._structured:
             return [error_chunk(request.cookie, error, message)]
         return [simple_reply(request.cookie, error)]

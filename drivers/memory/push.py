@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from virtbackupd.drivers.jobs import DiskJob
+from virtbackupd.drivers.memory import fault_effects
 from virtbackupd.drivers.memory.copy import CopyPlan, run_copy
+from virtbackupd.drivers.memory.full_writer import FullWriter
+from virtbackupd.drivers.memory.pace import Pace
 from virtbackupd.drivers.memory.running import Backup, Request, Source
 from virtbackupd.drivers.memory.stores import Store, claim_target
 
@@ -26,13 +29,10 @@ class _PushDisk:
     writer: "Writer"
     plan: CopyPlan
     job: DiskJob
+    pace: Pace
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    speed_changed: trio.Event = field(default_factory=trio.Event)
-
-    def announce_speed(self) -> None:
-        """Wake whoever waits for the old limit."""
-        self.speed_changed.set()
-        self.speed_changed = trio.Event()
+    failure: str | None = None
+    """What the copy is to end with, if that was arranged."""
 
 
 class PushBackup(Backup):
@@ -51,6 +51,7 @@ class PushBackup(Backup):
         for source, store in zip(self._request.sources, self._stores, strict=True):
             if store.writer is not None:
                 self._freeze_disk(source, store.writer)
+        self.domain.push_stops.clear()
 
     def _freeze_disk(self, source: Source, writer: "Writer") -> None:
         dirty = source.dirty()
@@ -62,7 +63,13 @@ class PushBackup(Backup):
         rate = self.domain.host.copy_rate
         job = DiskJob(source.disk.target, source.event_path, plan.total, bandwidth=rate)
         self.job.disks[job.target] = job
-        self._disks.append(_PushDisk(view, writer, plan, job))
+        pace = Pace(self.domain.host.clock, plan, job)
+        if stop := self.domain.push_stops.get(job.target, self.domain.push_stops.get(None)):
+            pace.stop_at(stop.of(plan.total))
+        bound = fault_effects.room(self.domain, job.target, "target")
+        if bound is not None:
+            writer = FullWriter(writer, *bound)
+        self._disks.append(_PushDisk(view, writer, plan, job, pace))
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -72,23 +79,36 @@ class PushBackup(Backup):
     async def _copy(self, disk: _PushDisk) -> None:
         error = None
 
-        async def between(size: int) -> None:
-            disk.job.current = disk.plan.done
-            await _keep_pace(disk, size)
+        async def between(_: int) -> None:
+            disk.pace.moved()
+            fault_effects.at_phase(self.domain, "copying", disk.job.target)
 
+        working = self.domain.host.clock.working
         with disk.scope:
             try:
-                await run_copy(disk.plan, disk.writer, between=between)
+                await run_copy(
+                    disk.plan, disk.writer, turn=disk.pace.turn, between=between, working=working
+                )
                 disk.job.current = disk.plan.total
             except OSError as failure:
                 error = failure.strerror or os.strerror(failure.errno or 0)
-        self.end_disk(disk.job, error)
+        self.end_disk(disk.job, disk.failure or error)
 
     def stop_disk(self, disk: DiskJob) -> None:
         self._of(disk).scope.cancel()
 
     def speed_changed(self, disk: DiskJob) -> None:
-        self._of(disk).announce_speed()
+        self._of(disk).pace.speed_changed()
+
+    def pace_of(self, disk: DiskJob) -> Pace:
+        """Where a test arranges how far the copy of a disk goes."""
+        return self._of(disk).pace
+
+    def fail_disk(self, disk: DiskJob, error: str) -> None:
+        """Let the copy of a disk fail, soon."""
+        copying = self._of(disk)
+        copying.failure = error
+        copying.scope.cancel()
 
     def release(self, *, success: bool) -> None:
         for disk in self._disks:
@@ -108,15 +128,3 @@ class PushBackup(Backup):
     def _discard_stores(self) -> None:
         for store in self._stores:
             store.discard()
-
-
-async def _keep_pace(disk: _PushDisk, size: int) -> None:
-    """Wait as long as the bandwidth asks for `size` bytes, anew whenever it is changed."""
-    begun = trio.current_time()
-    while disk.job.bandwidth:
-        deadline = begun + size / disk.job.bandwidth
-        changed = disk.speed_changed
-        with trio.move_on_at(deadline):
-            await changed.wait()
-        if trio.current_time() >= deadline:
-            return

@@ -2,28 +2,30 @@
 
 A command that fails is answered with QEMU's error object, not with an exception: the call that
 carried it has worked. Each command is a row of a table with its arguments and their JSON types.
+Commands of the control channel are known by their prefix and are others' business; they alone may
+have to be waited for.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 from uuid import UUID
 
 from virtbackupd.drivers.enums import DomainState
 from virtbackupd.drivers.errors import DriverError, InternalError
-from virtbackupd.drivers.memory import block_nodes, qmp_bitmaps
+from virtbackupd.drivers.interface import Answer
+from virtbackupd.drivers.memory import block_nodes, control_commands, qmp_bitmaps
 from virtbackupd.drivers.memory.block_nodes import Json
+from virtbackupd.drivers.memory.control import UnknownCommand
 from virtbackupd.drivers.memory.guest import Guest
 from virtbackupd.drivers.memory.qmp_command import Command, QmpError, find_drive
 
-VERSION: Final = (9, 2, 0)
-"""The QEMU whose commands are imitated; the driver reports the same."""
 PACKAGE: Final = "virtbackupd in-memory hypervisor"
 
-HumanMonitor: TypeAlias = Callable[[Guest, str], str]
+HumanMonitor: TypeAlias = Callable[[Guest, str], Answer[str]]
 
 
-def run(domain: Guest, text: str, human: HumanMonitor) -> str:
+def run(domain: Guest, text: str, human: HumanMonitor) -> Answer[str]:
     """Answer one command; `human` executes what `human-monitor-command` carries."""
     try:
         request = json.loads(text)
@@ -31,10 +33,13 @@ def run(domain: Guest, text: str, human: HumanMonitor) -> str:
         raise InternalError(
             f"the monitor command for domain {domain.ref.name} is not JSON: {error}"
         ) from None
-    answer = _answer(domain, request, human)
-    if isinstance(request, dict) and "id" in request:
-        answer["id"] = request["id"]
-    return json.dumps(answer)
+    try:
+        result = _execute(domain, request, human)
+    except (QmpError, DriverError) as error:
+        return _reply(request, _failure(error))
+    if isinstance(result, Awaitable):
+        return _later(request, result)
+    return _reply(request, {"return": result})
 
 
 def execute(domain: Guest, name: str) -> object:
@@ -47,13 +52,24 @@ def status_word(domain: Guest) -> str:
     return _STATUS.get(DomainState(domain.state), "running")
 
 
-def _answer(domain: Guest, request: object, human: HumanMonitor) -> Json:
+async def _later(request: object, waiting: Awaitable[object]) -> str:
     try:
-        return {"return": _execute(domain, request, human)}
-    except QmpError as error:
-        return {"error": {"class": error.kind, "desc": str(error)}}
+        return _reply(request, {"return": await waiting})
     except DriverError as error:
-        return {"error": {"class": "GenericError", "desc": error.message}}
+        return _reply(request, _failure(error))
+
+
+def _failure(error: QmpError | DriverError) -> Json:
+    if isinstance(error, QmpError):
+        return {"error": {"class": error.kind, "desc": str(error)}}
+    kind = _NOT_FOUND if isinstance(error, UnknownCommand) else "GenericError"
+    return {"error": {"class": kind, "desc": error.message}}
+
+
+def _reply(request: object, answer: Json) -> str:
+    if isinstance(request, dict) and "id" in request:
+        answer["id"] = request["id"]
+    return json.dumps(answer)
 
 
 def _execute(domain: Guest, request: object, human: HumanMonitor) -> object:
@@ -61,8 +77,10 @@ def _execute(domain: Guest, request: object, human: HumanMonitor) -> object:
     command = _COMMANDS.get(name)
     if name == _HUMAN:
         command = Command(lambda guest, given: human(guest, given["command-line"]), _LINE, {})
+    if command is None and name.startswith(control_commands.MONITOR_PREFIX):
+        return domain.control(name.removeprefix(control_commands.MONITOR_PREFIX), arguments)
     if command is None:
-        raise QmpError(f"The command {name} has not been found", "CommandNotFound")
+        raise QmpError(f"The command {name} has not been found", _NOT_FOUND)
     _check_arguments(command, arguments)
     return command.handler(domain, arguments)
 
@@ -95,13 +113,14 @@ def _check_arguments(command: Command, arguments: Json) -> None:
 
 def _query_commands(domain: Guest, arguments: Json) -> list[Json]:
     del domain, arguments
-    return [{"name": name} for name in sorted([*_COMMANDS, _HUMAN])]
+    ours = [control_commands.MONITOR_PREFIX + name for name in control_commands.commands()]
+    return [{"name": name} for name in sorted([*_COMMANDS, _HUMAN, *ours])]
 
 
 def _query_version(domain: Guest, arguments: Json) -> Json:
-    del domain, arguments
+    del arguments
     return {
-        "qemu": dict(zip(("major", "minor", "micro"), VERSION, strict=True)),
+        "qemu": domain.profile.qemu._asdict(),
         "package": PACKAGE,
     }
 
@@ -198,6 +217,7 @@ def _set_threshold(domain: Guest, arguments: Json) -> Json:
     return {}
 
 
+_NOT_FOUND: Final = "CommandNotFound"
 _HUMAN: Final = "human-monitor-command"
 _LINE: Final = {"command-line": str}
 _JSON_NAMES: Final = {str: "string", int: "integer", bool: "boolean", list: "array"}

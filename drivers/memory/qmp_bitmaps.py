@@ -1,4 +1,4 @@
-"""The commands of QEMU's machine protocol on dirty bitmaps, and two of our own that damage one.
+"""The commands of QEMU's machine protocol on dirty bitmaps.
 
 Which image has which bitmap is the image's to say; these only reach for it.
 """
@@ -29,7 +29,7 @@ def _bitmap_add(domain: Guest, arguments: Json) -> Json:
 def _bitmap_remove(domain: Guest, arguments: Json) -> Json:
     image, bitmap = _bitmap(domain, arguments, "node", "name")
     _require_idle(bitmap)
-    image.bitmaps.remove(bitmap.name)
+    image.bitmaps.lose(bitmap.name)
     return {}
 
 
@@ -66,18 +66,6 @@ def _source_bitmap(domain: Guest, node: str, given: object) -> Bitmap:
     return _bitmap(domain, given, "node", "name")[1]
 
 
-def _remove_in_secret(domain: Guest, arguments: Json) -> Json:
-    image, bitmap = _bitmap(domain, arguments, "disk", "bitmap")
-    image.bitmaps.remove(bitmap.name)
-    return {}
-
-
-def _make_inconsistent(domain: Guest, arguments: Json) -> Json:
-    image, bitmap = _bitmap(domain, arguments, "disk", "bitmap")
-    image.bitmaps.mark_inconsistent(bitmap.name)
-    return {}
-
-
 def _bitmap(domain: Guest, arguments: Json, where: str, which: str) -> tuple[Image, Bitmap]:
     _, image = find_drive(domain, arguments[where])
     bitmap = image.bitmaps.get(arguments[which])
@@ -92,7 +80,6 @@ def _require_idle(bitmap: Bitmap) -> None:
 
 
 _NAMED: Final = {"node": str, "name": str}
-_DAMAGED: Final = {"disk": str, "bitmap": str}
 COMMANDS: Final[Mapping[str, Command]] = {
     "block-dirty-bitmap-add": Command(
         _bitmap_add, _NAMED, {"granularity": int, "persistent": bool, "disabled": bool}
@@ -103,6 +90,4 @@ COMMANDS: Final[Mapping[str, Command]] = {
         _bitmap_merge, {"node": str, "target": str, "bitmaps": list}, {}
     ),
     "block-dirty-bitmap-remove": Command(_bitmap_remove, _NAMED, {}),
-    "x-virtbackupd-bitmap-inconsistent": Command(_make_inconsistent, _DAMAGED, {}),
-    "x-virtbackupd-bitmap-remove": Command(_remove_in_secret, _DAMAGED, {}),
 }

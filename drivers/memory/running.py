@@ -16,7 +16,7 @@ from virtbackupd.drivers.definitions.checkpoint import CheckpointDefinition
 from virtbackupd.drivers.enums import BackupBegin, BlockJobType
 from virtbackupd.drivers.events import DomainBlockJob, DomainJobCompleted
 from virtbackupd.drivers.jobs import BLOCK_JOB_STATUS, BackupJob, DiskJob, DiskState
-from virtbackupd.drivers.memory import lifecycle
+from virtbackupd.drivers.memory import fault_effects, lifecycle
 from virtbackupd.drivers.memory.bitmap import DirtyMap
 from virtbackupd.drivers.memory.checkpoint import require_chain
 from virtbackupd.drivers.memory.image import Image
@@ -132,25 +132,33 @@ class Backup(ABC):
             return
         last = self.job.end_disk(disk, error)
         ref = self.domain.ref
+        if last and self._struck("completing"):
+            return
         if last:
-            self._end(self.job.record())
+            self._end(self.job.record(), success=not self.job.in_state(*_UNSUCCESSFUL))
         status = BLOCK_JOB_STATUS[disk.state]
         self.domain.events.publish(
             DomainBlockJob(ref, disk.path, disk.target, BlockJobType.BACKUP, status)
         )
         if last:
             lifecycle.backup_ended(self.domain)
+            fault_effects.at_phase(self.domain, "ended")
         elif disk.state is not DiskState.COMPLETED:
             self.cancel()
 
+    def _struck(self, phase: str) -> bool:
+        """Whether a fault in that phase has ended the job."""
+        fault_effects.at_phase(self.domain, phase)
+        return self.over.is_set()
+
     def interrupt(self) -> None:
         """End at once because the domain stops or the driver closes."""
-        self._end(self.job.interrupted())
+        self._end(self.job.interrupted(), success=False)
 
-    def _end(self, record: "JobStats") -> None:
+    def _end(self, record: "JobStats", *, success: bool) -> None:
         self.over.set()
         self.domain.backup = None
-        self.release(success=not self.job.in_state(*_UNSUCCESSFUL))
+        self.release(success=success)
         self.domain.jobs.finish(record)
         self.domain.events.publish(DomainJobCompleted(self.domain.ref, tuple(record.params)))
 

@@ -6,22 +6,28 @@ Blocking; meant for start-up.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from lxml import etree
 
+from virtbackupd.drivers.definitions.checkpoint import CheckpointDefinition
 from virtbackupd.drivers.definitions.document import parse_document
 from virtbackupd.drivers.definitions.domain import DomainDefinition, read_domain
+from virtbackupd.drivers.definitions.secret import parse_secret
 from virtbackupd.drivers.enums import DomainState
 from virtbackupd.drivers.errors import DriverError
 from virtbackupd.drivers.memory import world_xml
 from virtbackupd.drivers.memory.image import Image
+from virtbackupd.drivers.memory.media import chain
+from virtbackupd.drivers.memory.numbering import Numbered
+from virtbackupd.drivers.memory.shown_host import ShownHost, read_shown_host
+from virtbackupd.drivers.memory.world_checkpoints import CheckpointLoader
+from virtbackupd.drivers.memory.world_copies import Copier, numbered_entry, reads_files
 from virtbackupd.drivers.memory.world_disks import DiskLoader, WorldDisk
 from virtbackupd.drivers.memory.world_file import (
-    CheckpointEntry,
     DiskEntry,
     DomainEntry,
     KeyPath,
@@ -29,11 +35,9 @@ from virtbackupd.drivers.memory.world_file import (
     read_world_file,
 )
 
-FIRST_CREATION: Final = 1_700_000_000
-"""When a domain's first checkpoint was made unless it says so; each later one a minute after."""
+MAX_COUNT: Final = 100_000
 DEFAULT_MEMORY: Final = "512 MiB"
 _TARGET: Final = re.compile(r"[A-Za-z0-9_]+")
-_CHECKPOINT: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _STATES: Final = {
     "running": DomainState.RUNNING,
     "paused": DomainState.PAUSED,
@@ -64,33 +68,27 @@ device = "cdrom"
 """
 
 
-@dataclass(frozen=True, slots=True)
-class WorldCheckpoint:
-    """A checkpoint whose bitmaps are in the images already; `xml` is for redefining it."""
-
-    name: str
-    parent: str | None
-    xml: str
-
-
-@dataclass(frozen=True, slots=True)
-class WorldDomain:
+class WorldDomain(NamedTuple):
     """A domain to take in."""
 
     definition: DomainDefinition
     state: DomainState
     autostart: bool
     disks: tuple[WorldDisk, ...]
-    checkpoints: tuple[WorldCheckpoint, ...]
-    """Parents before their children."""
+    checkpoints: tuple[CheckpointDefinition, ...]
+    """Parents before their children; their bitmaps are in the images already."""
+    given: bool = False
+    """Whether it brought its own XML, which may name disks that nobody has described."""
+    live: DomainDefinition | None = None
+    """What runs, where that is not `definition`."""
+    persistent: bool = True
 
     @property
     def xml(self) -> str:
         return self.definition.to_xml(inactive=True)
 
 
-@dataclass(frozen=True, slots=True)
-class World:
+class World(NamedTuple):
     """Everything to start with."""
 
     domains: tuple[WorldDomain, ...]
@@ -98,6 +96,9 @@ class World:
     """All of them, backing images included."""
     backup_rate: int
     """Bytes per second for each disk of a push backup that sets no speed; 0 is no limit."""
+    shown: ShownHost = ShownHost()
+    secrets: tuple[str, ...] = ()
+    """Their definitions."""
 
 
 def load_world(path: Path | None, image_dir: Path) -> World:
@@ -112,31 +113,108 @@ class _Loader:
 
     def __init__(self, file: WorldFile, image_dir: Path) -> None:
         self._file = file
-        self._disks = DiskLoader(file, image_dir)
+        seed = file.entries.seed
+        self._disks = DiskLoader(file, image_dir, seed or 0)
+        self._family = f"virtbackupd:world:{'' if seed is None else f'{seed}:'}"
         self._names: set[str] = set()
         self._uuids: set[bytes] = set()
 
     def load(self) -> World:
         entries = self._file.entries
         domains = tuple(
-            self._domain(entry, ("domains", index)) for index, entry in enumerate(entries.domains)
+            domain
+            for index, entry in enumerate(entries.domains)
+            for domain in self._all(entry, ("domains", index))
         )
         rate = self._disks.size(entries.backup.rate, ("backup", "rate"))
-        return World(domains, tuple(self._disks.images.values()), rate)
+        return World(
+            domains,
+            tuple(self._disks.images.values()),
+            rate,
+            read_shown_host(self._file),
+            tuple(self._secret(secret.xml, index) for index, secret in enumerate(entries.secrets)),
+        )
+
+    def _secret(self, xml: str, index: int) -> str:
+        try:
+            parse_secret(xml)
+        except DriverError as error:
+            self._file.fail(("secrets", index, "xml"), error.message)
+        return xml
+
+    def _all(self, entry: DomainEntry, where: KeyPath) -> Iterable[WorldDomain]:
+        if entry.count is None:
+            return (self._domain(entry, where),)
+        return self._copies(entry, entry.count, where)
 
     def _domain(self, entry: DomainEntry, where: KeyPath) -> WorldDomain:
-        uuid = self._uuid(entry, where)
+        uuid = self._uuid(entry, entry.name, 1, where)
         given = None if entry.xml is None else self._given(entry, entry.xml, uuid, where)
-        disks = self._domain_disks(entry, given, where)
+        live = self._live(entry, given, where)
+        disks = self._domain_disks(entry, live or given, where)
         definition = given or self._made(entry, disks, uuid, where)
-        self._check_identity(entry, definition, where)
+        self._check_identity(entry.name, definition, where)
         return WorldDomain(
             definition,
             _STATES[entry.state],
             entry.autostart,
             disks,
             self._checkpoints(entry, definition, disks, where),
+            given is not None,
+            live,
+            self._persistent(entry, where),
         )
+
+    def _live(
+        self, entry: DomainEntry, definition: DomainDefinition | None, where: KeyPath
+    ) -> DomainDefinition | None:
+        """What runs, of a domain that has been changed since its start."""
+        if entry.live_xml is None:
+            return None
+        if definition is None:
+            self._file.fail((*where, "live_xml"), "this needs the key xml too")
+        if entry.state == "shutoff":
+            self._file.fail((*where, "live_xml"), "the domain does not run, leave the key out")
+        live = self._parsed(entry.live_xml, definition.uuid_text, (*where, "live_xml"))
+        if (live.name, live.uuid) != (definition.name, definition.uuid):
+            self._file.fail(
+                (*where, "live_xml"), f"this is about {live.name!r} with UUID {live.uuid_text}"
+            )
+        return live
+
+    def _persistent(self, entry: DomainEntry, where: KeyPath) -> bool:
+        if not entry.persistent and entry.state == "shutoff":
+            self._file.fail((*where, "persistent"), "a domain that does not run is persistent")
+        return entry.persistent
+
+    def _copies(self, entry: DomainEntry, count: int, where: KeyPath) -> Iterator[WorldDomain]:
+        """Domains that differ in a number; the first is made from the entry, the others from it."""
+        if not 0 < count <= MAX_COUNT:
+            self._file.fail((*where, "count"), f"{count} is not a number from 1 to {MAX_COUNT}")
+        if not Numbered(entry.name).changes:
+            self._file.fail((*where, "name"), "with `count` a name needs a number: add {n}")
+        first = self._domain(numbered_entry(entry, 1), where)
+        yield first
+        if reads_files(entry):
+            for number in range(2, count + 1):
+                yield self._domain(numbered_entry(entry, number), where)
+            return
+        copier = Copier(self._file, self._disks, entry, first, where)
+        for number in range(2, count + 1):
+            name = copier.name(number)
+            copy = copier.copy(number, UUID(self._uuid(entry, name, number, where)).bytes)
+            self._check_identity(name, copy.definition, where)
+            yield copy
+
+    def _checkpoints(
+        self,
+        entry: DomainEntry,
+        definition: DomainDefinition,
+        disks: tuple[WorldDisk, ...],
+        where: KeyPath,
+    ) -> tuple[CheckpointDefinition, ...]:
+        images = {disk.target: disk.image for disk in disks if disk.image is not None}
+        return CheckpointLoader(self._file, self._disks, definition, images).load(entry, where)
 
     def _given(self, entry: DomainEntry, xml: str, uuid: str, where: KeyPath) -> DomainDefinition:
         """The definition of a domain that brings its own XML."""
@@ -173,10 +251,8 @@ class _Loader:
         except DriverError as error:
             self._file.fail(where, error.message)
 
-    def _check_identity(
-        self, entry: DomainEntry, definition: DomainDefinition, where: KeyPath
-    ) -> None:
-        if definition.name != entry.name:
+    def _check_identity(self, name: str, definition: DomainDefinition, where: KeyPath) -> None:
+        if definition.name != name:
             self._file.fail((*where, "name"), f"the domain's XML names it {definition.name!r}")
         if definition.name in self._names:
             self._file.fail((*where, "name"), f"there are two domains named {definition.name!r}")
@@ -209,89 +285,14 @@ class _Loader:
             )
         return found.source
 
-    def _uuid(self, entry: DomainEntry, where: KeyPath) -> str:
+    def _uuid(self, entry: DomainEntry, name: str, number: int, where: KeyPath) -> str:
         if entry.uuid is None:
-            return str(uuid5(NAMESPACE_URL, f"virtbackupd:world:{entry.name}"))
+            return str(uuid5(NAMESPACE_URL, f"{self._family}{name}"))
+        text = Numbered(entry.uuid).at(number)
         try:
-            return str(UUID(entry.uuid))
+            return str(UUID(text))
         except ValueError:
-            self._file.fail((*where, "uuid"), f"{entry.uuid!r} is not a UUID")
-
-    def _checkpoints(
-        self,
-        entry: DomainEntry,
-        definition: DomainDefinition,
-        disks: tuple[WorldDisk, ...],
-        where: KeyPath,
-    ) -> tuple[WorldCheckpoint, ...]:
-        made: list[WorldCheckpoint] = []
-        images = {disk.target: disk.image for disk in disks if disk.image is not None}
-        for index, checkpoint in enumerate(entry.checkpoints):
-            here = (*where, "checkpoints", index)
-            parent = self._parent(checkpoint, made, here)
-            covered = self._covered(checkpoint, definition, images, here)
-            self._record(checkpoint, covered, images, here)
-            created = checkpoint.created or FIRST_CREATION + 60 * index
-            domain = definition.to_xml(inactive=True)
-            xml = world_xml.checkpoint_xml(checkpoint, parent, created, covered, domain)
-            made.append(WorldCheckpoint(checkpoint.name, parent, xml))
-        return tuple(made)
-
-    def _parent(
-        self, entry: CheckpointEntry, made: list[WorldCheckpoint], where: KeyPath
-    ) -> str | None:
-        names = [checkpoint.name for checkpoint in made]
-        if not _CHECKPOINT.fullmatch(entry.name):
-            self._file.fail(
-                (*where, "name"),
-                f"{entry.name!r} cannot name a checkpoint: allowed are ASCII letters, digits, "
-                "'_', '-' and '.', the first not a '.'",
-            )
-        if entry.name in names:
-            self._file.fail((*where, "name"), f"there are two checkpoints {entry.name!r}")
-        if entry.parent is None:
-            return names[-1] if names else None
-        if entry.parent not in names:
-            self._file.fail((*where, "parent"), f"no earlier checkpoint is named {entry.parent!r}")
-        return entry.parent
-
-    def _covered(
-        self,
-        entry: CheckpointEntry,
-        definition: DomainDefinition,
-        images: dict[str, Image],
-        where: KeyPath,
-    ) -> list[str]:
-        """The targets that the checkpoint records: those named, or all that can have bitmaps."""
-        able = [
-            disk.target
-            for disk in definition.disks
-            if not disk.read_only and disk.format == "qcow2" and disk.target in images
-        ]
-        for target in entry.disks or ():
-            if target not in able:
-                self._file.fail((*where, "disks"), f"disk {target!r} cannot hold bitmaps")
-        chosen = able if entry.disks is None else entry.disks
-        if not chosen:
-            self._file.fail(where, "no disk of the domain can hold bitmaps: one in qcow2 is needed")
-        return chosen
-
-    def _record(
-        self,
-        entry: CheckpointEntry,
-        covered: list[str],
-        images: dict[str, Image],
-        where: KeyPath,
-    ) -> None:
-        for target in covered:
-            images[target].bitmaps.add(entry.name)
-        for index, write in enumerate(entry.written):
-            here = (*where, "written", index)
-            image = images.get(write.disk)
-            if image is None:
-                self._file.fail((*here, "disk"), f"the domain has no disk {write.disk!r} to write")
-            offset, length = self._disks.byte_range(image, write.offset, write.length, here)
-            image.fill(offset, length, self._disks.byte(write.byte, (*here, "byte")))
+            self._file.fail((*where, "uuid"), f"{text!r} is not a UUID")
 
 
 def _disk_xml(entry: DiskEntry, disk: WorldDisk) -> world_xml.DiskXml:
@@ -304,5 +305,6 @@ def _disk_xml(entry: DiskEntry, disk: WorldDisk) -> world_xml.DiskXml:
         device=entry.device,
         bus=entry.bus,
         read_only=entry.read_only or entry.device == "cdrom",
-        backing=None if below is None else (below.path, below.format),
+        backing=[(layer.path, layer.format) for layer in chain(below)],
+        data_store=None if image is None else image.data_store,
     )

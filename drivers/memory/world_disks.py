@@ -4,6 +4,7 @@ Two disks with the same path share the image; only one of them describes it. Kno
 images, no domain.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,7 @@ from virtbackupd.drivers.memory.sizes import format_size, parse_size
 from virtbackupd.drivers.memory.world_file import (
     BackingEntry,
     DiskEntry,
+    DomainEntry,
     KeyPath,
     RangeEntry,
     WorldFile,
@@ -24,6 +26,11 @@ from virtbackupd.drivers.qcow2 import ImageFormatError
 
 DEFAULT_SIZE: Final = 1 << 30
 MAX_SIZE: Final = 1 << 50
+MAX_BACKING: Final = 32
+"""How many images may lie below a disk's own."""
+MAX_IMAGES: Final = 500_000
+"""One takes about 2 KiB of memory."""
+_SEED_STEP: Final = 7919
 MAX_CONTENTS: Final = 16 << 30
 """How much of one disk may be described as holding data: each 64 KiB of it takes some memory."""
 
@@ -40,17 +47,20 @@ class WorldDisk:
 class DiskLoader:
     """Makes images from entries and remembers them by path."""
 
-    def __init__(self, world: WorldFile, image_dir: Path) -> None:
+    def __init__(self, world: WorldFile, image_dir: Path, seed: int = 0) -> None:
+        """`seed` is the world's own: another one gives every pattern other contents."""
         self.images: dict[str, Image] = {}
+        self._seed = seed * _SEED_STEP
+        self._data_stores: set[str] = set()
         self._world = world
         self._image_dir = image_dir
 
     def load(self, domain: str, entry: DiskEntry, path: str | None, where: KeyPath) -> WorldDisk:
         """The disk of an entry; `path` comes from the domain's own XML, if that names one."""
-        if entry.device != "disk" and entry.path is None and entry.size is None and path is None:
+        if _is_empty(entry) and path is None:
             return WorldDisk(entry.target, None, None)
         named = path is not None or entry.path is not None
-        path = path or entry.path or self._default_path(domain, entry.target, entry.format)
+        path = path or entry.path or self.default_path(domain, entry.target, entry.format)
         if entry.path not in (None, path):
             self._world.fail((*where, "path"), f"the domain's XML says {path}")
         known = self.images.get(path)
@@ -62,6 +72,14 @@ class DiskLoader:
         elif not entry.undescribed:
             self._world.fail(where, f"image {path} is described already: give target and path only")
         return WorldDisk(entry.target, path, known)
+
+    def share(self, image: Image, where: KeyPath) -> None:
+        """Enter an image that was made like another."""
+        if image.path in self.images:
+            self._world.fail(where, f"image {image.path} is described already")
+        if len(self.images) >= MAX_IMAGES:
+            self._world.fail(where, f"a world may have at most {MAX_IMAGES} images")
+        self.images[image.path] = image
 
     def byte_range(
         self, image: Image, offset: str | int, length: str | int, where: KeyPath
@@ -100,38 +118,87 @@ class DiskLoader:
         self.images.update((layer.path, layer) for layer in chain(image))
         return image
 
-    def _default_path(self, domain: str, target: str, suffix: str) -> str:
+    def paths(self, entry: DomainEntry) -> Iterator[str]:
+        """Where each image and data file of a domain lies, backing images included."""
+        for disk in entry.disks:
+            if _is_empty(disk):
+                continue
+            yield disk.path or self.default_path(entry.name, disk.target, disk.format)
+            if disk.data_store is not None:
+                yield disk.data_store.path or self.default_path(entry.name, disk.target, "raw")
+            below, depth = disk.backing, 1
+            while below is not None:
+                name = _base(disk, depth)
+                yield below.path or self.default_path(entry.name, name, below.format)
+                below, depth = below.backing, depth + 1
+
+    def default_path(self, domain: str, target: str, suffix: str) -> str:
+        """Where an image lies that is given no path."""
         return str(self._image_dir / f"{domain}-{target}.{suffix}")
 
     def _create(self, domain: str, entry: DiskEntry, path: str, where: KeyPath) -> Image:
-        backing = None
+        below = None
         if entry.backing is not None:
-            backing = self._backing(domain, entry, entry.backing, (*where, "backing"))
-        default = DEFAULT_SIZE if backing is None else backing.capacity
-        size = default if entry.size is None else self.size(entry.size, (*where, "size"))
-        self._check_size(size, where)
-        image = Image(size, path=path, format=entry.format, backing=backing)
+            below = self._backing(domain, entry, entry.backing, (*where, "backing"))
+        data = None
+        if entry.data_store is not None:
+            data = self._data_store(domain, entry, (*where, "data_store"))
+        image = self._made(path, entry, below, entry.size, where, data)
         self._fill(image, entry.seed, entry.written, where)
         return image
 
-    def _backing(self, domain: str, disk: DiskEntry, entry: BackingEntry, where: KeyPath) -> Image:
-        name = f"{disk.target}-base"
-        path = entry.path or self._default_path(domain, name, entry.format)
+    def _made(
+        self,
+        path: str,
+        entry: DiskEntry | BackingEntry,
+        below: Image | None,
+        wanted: str | int | None,
+        where: KeyPath,
+        data_store: str | None = None,
+    ) -> Image:
+        """A blank image; unless it says otherwise as large as the one below."""
+        default = DEFAULT_SIZE if below is None else below.capacity
+        size = default if wanted is None else self.size(wanted, (*where, "size"))
+        if size <= 0 or size % 512:
+            self._world.fail((*where, "size"), f"{size} is not a positive multiple of 512 bytes")
+        return Image(size, path=path, format=entry.format, backing=below, data_store=data_store)
+
+    def _backing(
+        self, domain: str, disk: DiskEntry, entry: BackingEntry, where: KeyPath, depth: int = 1
+    ) -> Image:
+        if depth > MAX_BACKING:
+            self._world.fail(where, f"a disk may have at most {MAX_BACKING} images below it")
+        path = entry.path or self.default_path(domain, _base(disk, depth), entry.format)
         known = self.images.get(path)
         if known is not None:
             return known
         if entry.path is not None and entry.undescribed and file_stamp(path) is not None:
             return self._file(path, entry.format, where)
-        wanted = entry.size if entry.size is not None else disk.size
-        size = DEFAULT_SIZE if wanted is None else self.size(wanted, (*where, "size"))
-        self._check_size(size, where)
-        image = self.images[path] = Image(size, path=path, format=entry.format)
+        below = None
+        if entry.backing is not None:
+            if entry.format == "raw":
+                self._world.fail((*where, "backing"), "a raw image has none below it")
+            below = self._backing(domain, disk, entry.backing, (*where, "backing"), depth + 1)
+        wanted = entry.size if entry.size is not None or below is not None else disk.size
+        image = self.images[path] = self._made(path, entry, below, wanted, where)
         self._fill(image, entry.seed, entry.written, where)
         return image
 
-    def _check_size(self, size: int, where: KeyPath) -> None:
-        if size <= 0 or size % 512:
-            self._world.fail((*where, "size"), f"{size} is not a positive multiple of 512 bytes")
+    def _data_store(self, domain: str, entry: DiskEntry, where: KeyPath) -> str:
+        if entry.format != "qcow2" or entry.backing is not None or entry.device != "disk":
+            self._world.fail(
+                where, "only a qcow2 disk without backing can have its data in a raw file"
+            )
+        path = entry.data_store.path if entry.data_store is not None else None
+        path = path or self.default_path(domain, entry.target, "raw")
+        self.claim_data_store(path, where)
+        return path
+
+    def claim_data_store(self, path: str, where: KeyPath) -> None:
+        """Refuse a data file that is an image, or another image's, already."""
+        if path in self._data_stores or path in self.images:
+            self._world.fail((*where, "path"), f"{path} is in use already")
+        self._data_stores.add(path)
 
     def _fill(
         self, image: Image, seed: int | None, written: list[RangeEntry], where: KeyPath
@@ -143,7 +210,7 @@ class DiskLoader:
                     f"only disks up to {format_size(MAX_CONTENTS)} can be filled as a whole:"
                     " describe ranges with `written`",
                 )
-            image.fill_pattern(seed, 0, image.capacity)
+            image.fill_pattern(seed + self._seed, 0, image.capacity)
         for index, entry in enumerate(written):
             self._write(image, entry, (*where, "written", index))
 
@@ -158,4 +225,14 @@ class DiskLoader:
                 self._world.fail(
                     where, "a range with a seed starts and ends at multiples of 64 KiB"
                 )
-            image.fill_pattern(entry.seed, offset, length)
+            image.fill_pattern(entry.seed + self._seed, offset, length)
+
+
+def _is_empty(disk: DiskEntry) -> bool:
+    """Whether the entry is about a drive without a medium."""
+    return disk.device != "disk" and disk.path is None and disk.size is None
+
+
+def _base(disk: DiskEntry, depth: int) -> str:
+    """How the image that lies so many below a disk's own is called."""
+    return f"{disk.target}-{'-'.join(['base'] * depth)}"

@@ -4,25 +4,13 @@ The entries say what was written, nothing more; whether paths clash or checkpoin
 `world` to find out, with the complaint made here. The format is described in docs/world.md.
 """
 
-import re
-import tomllib
 from pathlib import Path
-from typing import Any, Final, Literal, NoReturn, TypeAlias
+from typing import Literal
 
 import msgspec
 
 from virtbackupd.drivers.errors import DriverError
-
-MAX_TEXT: Final = 16 * 1024 * 1024
-KeyPath: TypeAlias = tuple[str | int, ...]
-"""Where an entry stands: `("domains", 0, "disks", 1, "size")`."""
-
-_TOML_LINE: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
-_CONVERT_PATH: Final = re.compile(r" - at `\$(.*)`$")
-_PATH_STEP: Final = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
-_FIELD: Final = re.compile(r"Object (contains unknown|missing required) field `([^`]*)`")
-_HEADER: Final = re.compile(r"\s*\[{1,2}\s*([^\]]+?)\s*\]{1,2}")
-_KEY: Final = re.compile(r"\s*([A-Za-z0-9_.\"' -]+?)\s*=")
+from virtbackupd.drivers.toml_file import KeyPath, TomlFile, find_line, read_text
 
 
 class WorldError(DriverError):
@@ -50,11 +38,18 @@ class BackingEntry(Entry, frozen=True):
     format: Literal["qcow2", "raw"] = "qcow2"
     seed: int | None = None
     written: list[RangeEntry] = []
+    backing: "BackingEntry | None" = None
 
     @property
     def undescribed(self) -> bool:
         """Whether nothing is said about size and contents."""
-        return (self.size, self.seed, self.written) == (None, None, [])
+        return (self.size, self.seed, self.backing, self.written) == (None, None, None, [])
+
+
+class DataStoreEntry(Entry, frozen=True):
+    """The raw file that holds the data of a qcow2 image."""
+
+    path: str | None = None
 
 
 class DiskEntry(Entry, frozen=True):
@@ -70,11 +65,13 @@ class DiskEntry(Entry, frozen=True):
     seed: int | None = None
     written: list[RangeEntry] = []
     backing: BackingEntry | None = None
+    data_store: DataStoreEntry | None = None
 
     @property
     def undescribed(self) -> bool:
         """Whether nothing is said about size and contents."""
-        return (self.size, self.seed, self.backing, self.written) == (None, None, None, [])
+        said = (self.size, self.seed, self.backing, self.data_store, self.written)
+        return said == (None, None, None, None, [])
 
 
 class WriteEntry(Entry, frozen=True):
@@ -94,13 +91,21 @@ class CheckpointEntry(Entry, frozen=True):
     description: str | None = None
     created: int | None = None
     disks: list[str] | None = None
+    bitmaps: dict[str, Literal["valid", "missing", "inconsistent"]] = {}
+    """By target; valid unless listed."""
     written: list[WriteEntry] = []
+    xml: str | None = None
+    """The whole document, in place of one that is made from the other keys."""
 
 
 class DomainEntry(Entry, frozen=True):
-    """One domain; `xml` is its whole definition, otherwise one is made from the other keys."""
+    """One domain, or `count` of them that differ in a number.
+
+    `xml` is the whole definition, otherwise one is made from the other keys.
+    """
 
     name: str
+    count: int | None = None
     uuid: str | None = None
     state: Literal["running", "paused", "shutoff"] = "running"
     autostart: bool = False
@@ -108,6 +113,9 @@ class DomainEntry(Entry, frozen=True):
     vcpus: int | None = None
     agent: bool | None = None
     xml: str | None = None
+    live_xml: str | None = None
+    """What runs, where that is not what would be started."""
+    persistent: bool = True
     disks: list[DiskEntry] = []
     checkpoints: list[CheckpointEntry] = []
 
@@ -118,106 +126,59 @@ class BackupEntry(Entry, frozen=True):
     rate: str | int = 0
 
 
+class HostEntry(Entry, frozen=True):
+    """What is shown of the host; that of the machine below where nothing is said."""
+
+    hostname: str | None = None
+    libvirt: str | None = None
+    hypervisor: str | None = None
+    capabilities: str | None = None
+    domain_capabilities: list[str] = []
+
+
+class SecretEntry(Entry, frozen=True):
+    """The definition of a secret; its value is in no world file."""
+
+    xml: str
+
+
 class WorldEntry(Entry, frozen=True):
     """The whole file."""
 
+    host: HostEntry = HostEntry()
+    secrets: list[SecretEntry] = []
+    seed: int | None = None
     domains: list[DomainEntry] = []
     backup: BackupEntry = BackupEntry()
 
 
-class WorldFile:
+class WorldFile(TomlFile[WorldEntry]):
     """The text of a world with its entries, and complaints about them."""
 
     def __init__(self, name: str, text: str) -> None:
-        self.name = name
-        self._text = text
-        self.entries = self._convert(self._parse())
-
-    def fail(self, where: KeyPath, what: str) -> NoReturn:
-        """Raise WorldError about the entry at `where`."""
-        raise WorldError(f"{self.name}:{find_line(self._text, where)}: {_dotted(where)}{what}")
-
-    def _parse(self) -> dict[str, Any]:
-        try:
-            return tomllib.loads(self._text)
-        except tomllib.TOMLDecodeError as error:
-            text = str(error)
-            found = _TOML_LINE.search(text)
-            last = self._text.count("\n") + 1
-            line = int(found[1]) if found is not None and found[1] else last
-            reason = _TOML_LINE.sub("", text)
-            raise WorldError(f"{self.name}:{line}: not TOML: {reason}") from None
-        except RecursionError:
-            raise WorldError(f"{self.name}:1: not TOML: nested too deeply") from None
-
-    def _convert(self, data: dict[str, Any]) -> WorldEntry:
-        try:
-            return msgspec.convert(data, WorldEntry)
-        except msgspec.ValidationError as error:
-            text = str(error)
-            found = _CONVERT_PATH.search(text)
-            where = _path_of(found[1] if found is not None else "")
-            self._fail_conversion(where, _CONVERT_PATH.sub("", text))
-
-    def _fail_conversion(self, where: KeyPath, text: str) -> NoReturn:
-        field = _FIELD.match(text)
-        if field is None:
-            self.fail(where, text[:1].lower() + text[1:])
-        if field[1].startswith("missing"):
-            self.fail(where, f"the key {field[2]!r} is missing")
-        self.fail((*where, field[2]), "unknown key")
+        super().__init__(name, text, WorldEntry, WorldError)
 
 
 def read_world_file(path: Path) -> WorldFile:
     """Read and check a file; WorldError when that fails."""
-    try:
-        if path.stat().st_size > MAX_TEXT:
-            raise WorldError(f"{path}: larger than {MAX_TEXT} bytes, that is no world file")
-        return WorldFile(str(path), path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise WorldError(f"{path}: cannot read the world file: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise WorldError(f"{path}: the world file is not UTF-8 text") from None
+    return WorldFile(str(path), read_text(path, "world file", WorldError))
 
 
-def find_line(text: str, where: KeyPath) -> int:
-    """The line of the entry, or of the nearest table around it."""
-    best, depth = 1, 0
-    table: KeyPath = ()
-    counts: dict[KeyPath, int] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        header = _HEADER.fullmatch(line.partition("#")[0].rstrip())
-        if header is not None:
-            table = _table_path(header[1], counts, is_array=line.lstrip().startswith("[["))
-        key = None if header is not None else _KEY.match(line)
-        here = (*table, *_names(key[1])) if key is not None else table
-        if len(here) > depth and where[: len(here)] == here:
-            best, depth = number, len(here)
-    return best
-
-
-def _table_path(header: str, counts: dict[KeyPath, int], *, is_array: bool) -> KeyPath:
-    """The path of a table; `counts` holds the last index of each array met so far."""
-    path: KeyPath = ()
-    names = _names(header)
-    for position, name in enumerate(names):
-        path = (*path, name)
-        if is_array and position == len(names) - 1:
-            counts[path] = counts.get(path, -1) + 1
-        if path in counts:
-            path = (*path, counts[path])
-    return path
-
-
-def _names(dotted: str) -> list[str]:
-    return [part.strip().strip("\"'") for part in dotted.split(".")]
-
-
-def _path_of(text: str) -> KeyPath:
-    """`.domains[0].disks` as a key path."""
-    return tuple(int(index) if index else name for name, index in _PATH_STEP.findall(text))
-
-
-def _dotted(where: KeyPath) -> str:
-    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in where)
-    return f"{text.removeprefix('.')}: " if text else ""
+__all__ = [
+    "BackingEntry",
+    "BackupEntry",
+    "CheckpointEntry",
+    "DataStoreEntry",
+    "DiskEntry",
+    "DomainEntry",
+    "HostEntry",
+    "KeyPath",
+    "RangeEntry",
+    "SecretEntry",
+    "WorldEntry",
+    "WorldError",
+    "WorldFile",
+    "WriteEntry",
+    "find_line",
+    "read_world_file",
+]

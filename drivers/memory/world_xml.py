@@ -37,8 +37,9 @@ class DiskXml(NamedTuple):
     device: str
     bus: str | None
     read_only: bool
-    backing: tuple[str, str] | None
-    """Path and format of the image below."""
+    backing: Sequence[tuple[str, str]]
+    """Path and format of each image below, the uppermost first."""
+    data_store: str | None
 
 
 def domain_xml(machine: MachineXml, disks: Sequence[DiskXml]) -> str:
@@ -89,9 +90,9 @@ def _disk(disk: DiskXml) -> str:
         f"      <driver name='qemu' type='{disk.format if disk.path else 'raw'}'/>\n",
     ]
     if disk.path is not None:
-        parts.append(f"      <source{attributes([('file', disk.path)])}/>\n")
-    if disk.backing is not None:
-        parts.append(_backing(*disk.backing))
+        parts.append(_source(disk.path, disk.data_store))
+    if disk.backing:
+        parts.append(_backing(disk.backing))
     parts.append(f"      <target{attributes((('dev', disk.target), ('bus', bus)))}/>\n")
     if disk.read_only:
         parts.append("      <readonly/>\n")
@@ -99,11 +100,28 @@ def _disk(disk: DiskXml) -> str:
     return "".join(parts)
 
 
-def _backing(path: str, format_name: str) -> str:
+def _source(path: str, data_store: str | None) -> str:
+    named = attributes([("file", path)])
+    if data_store is None:
+        return f"      <source{named}/>\n"
+    return (
+        f"      <source{named}>\n"
+        "        <dataStore type='file'>\n"
+        "          <format type='raw'/>\n"
+        f"          <source{attributes([('file', data_store)])}/>\n"
+        "        </dataStore>\n"
+        "      </source>\n"
+    )
+
+
+def _backing(layers: Sequence[tuple[str, str]]) -> str:
+    if not layers:
+        return "<backingStore/>\n"
+    (path, format_name), *below = layers
     return (
         "      <backingStore type='file'>\n"
         f"        <format type='{format_name}'/>\n"
         f"        <source{attributes([('file', path)])}/>\n"
-        "        <backingStore/>\n"
+        f"        {_backing(below).lstrip()}"
         "      </backingStore>\n"
     )

@@ -5,14 +5,15 @@ This is the only module that others import; `open_driver` is what the entry poin
 
 import fcntl
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import trio
 
-from virtbackupd.drivers.errors import SystemFailure
+from virtbackupd.drivers.errors import ConfigUnsupported, SystemFailure
 from virtbackupd.drivers.interface import Driver, DriverOptions
+from virtbackupd.drivers.profiles import NEWEST
 from virtbackupd.drivers.qemu import recovery
 from virtbackupd.drivers.qemu.config import Settings, load_settings
 from virtbackupd.drivers.qemu.driver import QemuDriver
@@ -23,7 +24,14 @@ from virtbackupd.drivers.qemu.qmp import open_bridge
 @asynccontextmanager
 async def open_driver(options: DriverOptions) -> AsyncIterator[Driver]:
     """A hypervisor with the domains of the state directory; leaving it stops none of them."""
-    settings = await trio.to_thread.run_sync(_prepared, options.state_dir / "qemu")
+    if options.profile is not NEWEST:
+        raise ConfigUnsupported(
+            f"the QEMU driver is what it is and has no profile {options.profile.name}: "
+            "use the memory driver, or no profile"
+        )
+    settings = await trio.to_thread.run_sync(
+        _prepared, options.state_dir / "qemu", options.settings
+    )
     with _alone(settings.root):
         async with open_bridge() as bridge, trio.open_nursery() as nursery:
             host = Host(nursery, bridge, settings)
@@ -34,8 +42,8 @@ async def open_driver(options: DriverOptions) -> AsyncIterator[Driver]:
             nursery.cancel_scope.cancel()
 
 
-def _prepared(root: Path) -> Settings:
-    settings = load_settings(root)
+def _prepared(root: Path, given: Mapping[str, object]) -> Settings:
+    settings = load_settings(root, given)
     try:
         settings.make_folders()
     except OSError as error:

@@ -26,6 +26,7 @@ from virtbackupd.drivers.errors import (
     InternalError,
 )
 from virtbackupd.drivers.jobs import BackupJob, DiskJob
+from virtbackupd.drivers.limits import limits
 from virtbackupd.drivers.qemu import (
     bitmaps,
     checkpoint,
@@ -73,6 +74,7 @@ async def begin(
     documents = rules.parse(backup_xml, checkpoint_xml, flags, int(time.time()))
     await rules.previous_end(domain.backup)
     job = BackupJob(domain.ref.name, documents.backup.pull)
+    limits().check_job(sum(other.jobs.job is not None for other in domain.host.domains))
     domain.jobs.begin(job)
     try:
         async with domain.modify(_API):

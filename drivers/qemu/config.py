@@ -1,12 +1,13 @@
 """Where the QEMU driver keeps its files, and what an administrator may set.
 
 All folders are below one root, which is `qemu` in the daemon's state directory. Settings come from
-`qemu.toml` there, if it exists; an unknown key or a wrong value is refused. Nothing here starts
-anything.
+the daemon's configuration and from `qemu.toml` in that folder, if it exists; an unknown key or a
+wrong value is refused. Nothing here starts anything.
 """
 
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -130,10 +131,12 @@ class Settings:
             (self.root / name).mkdir(mode=0o711, exist_ok=True)
 
 
-def load_settings(root: Path) -> Settings:
-    """Read `qemu.toml` and fill in the defaults. Blocks."""
+def load_settings(root: Path, given: Mapping[str, object] | None = None) -> Settings:
+    """Settings of the daemon's configuration, over those of `qemu.toml`, over defaults. Blocks."""
     path = root / "qemu.toml"
-    file = _read(path) if path.exists() else _File()
+    found = _read(path) if path.exists() else {}
+    _checked(found, str(path))
+    file = _checked({**found, **(given or {})}, "[qemu]")
     return Settings(
         root=root,
         emulator=file.emulator or default_emulator(),
@@ -142,7 +145,7 @@ def load_settings(root: Path) -> Settings:
         backup_tls_dir=_tls_folder(file.backup_tls_x509_cert_dir),
         backup_tls_verify=file.backup_tls_x509_verify,
         backup_tls_secret=file.backup_tls_x509_secret_uuid,
-        bitmap_granularity=_granularity(path, file.bitmap_granularity),
+        bitmap_granularity=file.bitmap_granularity,
     )
 
 
@@ -153,11 +156,20 @@ def default_emulator() -> str:
     return f"/usr/bin/qemu-system-{arch}"
 
 
-def _read(path: Path) -> _File:
+def _read(path: Path) -> dict[str, object]:
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=_File)
+        return msgspec.toml.decode(path.read_bytes(), type=dict[str, object])
     except (msgspec.DecodeError, ValueError, OSError) as error:
         raise ConfigUnsupported(f"{path}: {error}") from None
+
+
+def _checked(values: Mapping[str, object], place: str) -> _File:
+    try:
+        file = msgspec.convert(values, _File)
+    except msgspec.ValidationError as error:
+        raise ConfigUnsupported(f"{place}: {error}") from None
+    _check_granularity(place, file.bitmap_granularity)
+    return file
 
 
 def _tls_folder(chosen: str | None) -> Path | None:
@@ -166,10 +178,9 @@ def _tls_folder(chosen: str | None) -> Path | None:
     return next((Path(folder) for folder in _TLS_FOLDERS if Path(folder).is_dir()), None)
 
 
-def _granularity(path: Path, size: int | None) -> int | None:
+def _check_granularity(place: str, size: int | None) -> None:
     # QEMU takes powers of two from a sector to 2 GiB.
     if size is not None and (size.bit_count() != 1 or not 512 <= size <= 1 << 31):
         raise ConfigUnsupported(
-            f"{path}: bitmap_granularity is {size}, allowed are powers of two from 512 to 2 GiB"
+            f"{place}: bitmap_granularity is {size}, allowed are powers of two from 512 to 2 GiB"
         )
-    return size

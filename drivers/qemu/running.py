@@ -13,8 +13,8 @@ import trio
 
 from virtbackupd.drivers.enums import BackupBegin, BlockJobType
 from virtbackupd.drivers.errors import DriverError, InternalError, SystemFailure
-from virtbackupd.drivers.events import DomainBlockJob, DomainJobCompleted
-from virtbackupd.drivers.jobs import BLOCK_JOB_STATUS, CANCELED, DiskState
+from virtbackupd.drivers.events import CANCELED, DomainBlockJob, DomainJobCompleted
+from virtbackupd.drivers.jobs import BLOCK_JOB_STATUS, DiskState
 from virtbackupd.drivers.qemu import block_jobs, lifecycle, pull, push, secret_objects, storage
 from virtbackupd.drivers.qemu.block_jobs import ENDED, JobReport
 from virtbackupd.drivers.qemu.qmp import MonitorLost, QmpError

@@ -4,6 +4,7 @@ Knows no socket: closing is asked of the link.
 """
 
 from virtbackupd.drivers.errors import InternalError, InvalidArgument, NoConnection, Origin
+from virtbackupd.drivers.profiles import CONNECTION_FEATURES
 from virtbackupd.protocol.message import Request
 from virtbackupd.server.session import Session, Stage
 from virtbackupd.server.translate import Handler, Wire
@@ -39,7 +40,12 @@ def _supports_feature(session: Session, args: Wire, _call: Request) -> Wire:
         session.link.start_keepalive()
     elif session.stage < Stage.OPEN:
         raise InternalError("hypervisor connection not open", origin=Origin.RPC)
-    return (int(feature in FEATURES),)
+    return (int(feature in FEATURES and _has_feature(session, feature)),)
+
+
+def _has_feature(session: Session, feature: int) -> bool:
+    row = CONNECTION_FEATURES.get(feature)
+    return row is None or session.driver.profile.has(row.since)
 
 
 def _get_uri(session: Session, _args: Wire, _call: Request) -> Wire:

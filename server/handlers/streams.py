@@ -24,13 +24,12 @@ from virtbackupd.protocol.message import (
     stream_finish,
 )
 from virtbackupd.server import errors
+from virtbackupd.server.limits import Limits
 from virtbackupd.server.session import Link, Session
 from virtbackupd.server.translate import Handler, Wire
 
 log = logging.getLogger(__name__)
 
-STREAM_LIMIT = 64
-"""Open streams of one client."""
 CHUNK = 262_120
 """The most that clients of every age take in one frame."""
 
@@ -49,9 +48,10 @@ class _Stream(NamedTuple):
 class StreamTable:
     """The open streams of one client, by the call that opened them."""
 
-    __slots__ = ("_closed", "_open")
+    __slots__ = ("_closed", "_limits", "_open")
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
         self._open: dict[Key, _Stream] | None = None
         self._closed = False
 
@@ -62,9 +62,13 @@ class StreamTable:
             raise InternalError("the client left before its stream was open")
         opened = self._open = self._open if self._open is not None else {}
         self.remove(call)
-        if len(opened) >= STREAM_LIMIT:
+        if len(opened) >= self._limits.max_client_streams:
+            self._limits.reached["max_client_streams"] += 1
             console.close()
-            raise InternalError(f"one client may have {STREAM_LIMIT} streams open; close one first")
+            raise InternalError(
+                f"one client may have {len(opened)} streams open (max_client_streams); close one"
+                " first"
+            )
         stream = opened[_key(call)] = _Stream(console, trio.CancelScope())
         return stream.scope
 

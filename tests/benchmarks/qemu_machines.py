@@ -4,8 +4,8 @@ import subprocess
 import time
 from pathlib import Path
 
-import binding_calls
 import libvirt
+from nbd_client import nbd_client
 
 DISK_SIZE = 2 << 30
 DOMAIN = """\
@@ -86,10 +86,8 @@ def cycle_seconds(domain: libvirt.virDomain, folder: Path, name: str, disks: int
     start = time.perf_counter()
     domain.backupBegin(document, checkpoint)
     for target in targets(disks):
-        reader = binding_calls.BlockStatusReader(address)
-        reader.negotiate(target.encode(), b"base:allocation")
-        reader.block_status(DISK_SIZE)
-        reader.close()
+        with nbd_client(address, target) as reader:
+            reader.extents()
     domain.abortJob()
     taken = time.perf_counter() - start
     wait_idle(domain)

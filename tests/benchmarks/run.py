@@ -22,8 +22,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 import binding_calls
 import footprint
+import harness
 import nbd_copying
 import raw_calls
+import worlds
 from daemon_process import Daemon, running_daemon
 from libvirtd_peer import Peer, running_libvirtd
 from measuring import (
@@ -169,7 +171,7 @@ def pull_cycle(pair: Pair) -> list[Row]:
     with binding_calls.opened(pair.ours.uri) as ours:
         domain = ours.lookupByName("bench")
         taken = [
-            binding_calls.pull_cycle_seconds(domain, pair.ours.root, f"cycle-{index}", 2 << 30)
+            binding_calls.pull_cycle_seconds(domain, pair.ours.root, f"cycle-{index}")
             for index in range(CYCLES)
         ]
     median = statistics.median(taken)
@@ -257,7 +259,9 @@ def measure(root: Path) -> list[Row]:
     with both(root) as pair:
         for part in (small_calls, many_domains, checkpoints, pull_cycle, nbd_copy):
             rows += part(pair)
-    return rows + start_and_memory(root)
+    large = root / "worlds"
+    large.mkdir()
+    return rows + start_and_memory(root) + worlds.measure(large) + harness.measure()
 
 
 def main() -> None:

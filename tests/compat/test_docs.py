@@ -12,8 +12,11 @@ from daemon_process import Daemon
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-LANGUAGES = {"sh", "console", "toml", "xml", "python"}
-"""What a fenced block may be; only `sh` is pasted. Blocks without a language show output."""
+LANGUAGES = {"sh", "console", "toml", "xml", "python", "bash", "yaml"}
+"""What a fenced block may be; only `sh` is pasted. Blocks without a language show output.
+
+What needs a container engine or a CI service, `bash` and `yaml`, is run in test_quickstarts.py.
+"""
 
 
 def blocks(page: Path, language: str) -> list[str]:

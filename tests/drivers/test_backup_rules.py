@@ -67,3 +67,8 @@ def test_the_checkpoints_name_ends_generated_names() -> None:
 def test_flags_come_first() -> None:
     with pytest.raises(UnsupportedFlags):
         parse("<", None, 1 << 20, 0)
+
+
+def test_no_port_is_needed_where_one_may_be_chosen() -> None:
+    definition = BackupDefinition(pull=True, server=BackupServer("tcp", name="localhost"))
+    check_server(definition, tls_available=False, any_port=True)

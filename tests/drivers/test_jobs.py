@@ -4,8 +4,9 @@ import pytest
 
 from virtbackupd.drivers.enums import JobType
 from virtbackupd.drivers.errors import OperationTimeout
+from virtbackupd.drivers.events import CANCELED
 from virtbackupd.drivers.interface import JobInfo
-from virtbackupd.drivers.jobs import CANCELED, BackupJob, DiskJob, DiskState, JobSlot
+from virtbackupd.drivers.jobs import BackupJob, DiskJob, DiskState, JobSlot
 
 COMPLETED, KEEP_COMPLETED = 1, 2
 

@@ -15,6 +15,8 @@ from virtbackupd.server.dispatch import Dispatcher
 from virtbackupd.server.events import EventRouter
 from virtbackupd.server.handlers import all_handlers
 from virtbackupd.server.keepalive import KeepalivePolicy, KeepaliveTicker
+from virtbackupd.server.limits import Limits
+from virtbackupd.server.login import NO_LOGIN, Login
 from virtbackupd.server.poller import Poller
 from virtbackupd.server.services import Services
 from virtbackupd.server.session import DriverTable
@@ -31,11 +33,11 @@ class Server:
     ended: list[Client] = field(default_factory=list)
     peers: list[RawClient] = field(default_factory=list)
 
-    def connect(self, *, read_only: bool = False) -> RawClient:
+    def connect(self, *, read_only: bool = False, login: Login = NO_LOGIN) -> RawClient:
         """A client whose connection is not open yet."""
         ours, theirs = socket.socketpair()
         ours.settimeout(0)
-        client = Client(ours, self.services, read_only=read_only)
+        client = Client(ours, self.services, read_only=read_only, login=login)
         self.clients.append(client)
         self.nursery.start_soon(self._serve, client)
         self.peers.append(RawClient(theirs))
@@ -56,11 +58,17 @@ async def server() -> AsyncIterator[Server]:
     driver = ScriptedDriver()
     drivers = {"test": driver, "qemu": driver}
     description = schema.load()
-    router = EventRouter(description)
+    limits = Limits(max_client_requests=2)
+    router = EventRouter(description, limits)
     ticker = KeepaliveTicker(KeepalivePolicy(interval=0.2, count=2))
     poller = Poller()
     services = Services(
-        Dispatcher(description, all_handlers()), DriverTable(drivers), router, ticker, poller, 2
+        Dispatcher(description, all_handlers()),
+        DriverTable(drivers),
+        router,
+        ticker,
+        poller,
+        limits,
     )
     async with trio.open_nursery() as nursery:
         with router.subscribed(drivers):

@@ -10,7 +10,6 @@ from trio.testing import wait_all_tasks_blocked
 
 from virtbackupd.protocol.client import Frame
 from virtbackupd.server import client as client_module
-from virtbackupd.server import outbox
 
 if TYPE_CHECKING:
     from tests.server.conftest import Server
@@ -132,10 +131,8 @@ async def test_client_that_does_not_read_is_not_read_either(
     assert await other.call("CONNECT_GET_TYPE") == ("SCRIPTED",)
 
 
-async def test_client_that_never_reads_is_dropped(
-    server: "Server", client: RawClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outbox, "STALL_LIMIT", 0.05)
+async def test_client_that_never_reads_is_dropped(server: "Server", client: RawClient) -> None:
+    server.services.limits.client_stall_timeout = 0.05
     await client.start("CONNECT_GET_CAPABILITIES")
     with trio.fail_after(5):
         while not server.ended:
@@ -143,10 +140,8 @@ async def test_client_that_never_reads_is_dropped(
     assert server.services.counters.dropped_slow == 1
 
 
-async def test_events_pile_up_only_so_far(
-    server: "Server", client: RawClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outbox, "SIZE_LIMIT", 10_000)
+async def test_events_pile_up_only_so_far(server: "Server", client: RawClient) -> None:
+    server.services.limits.max_client_unread = 10_000
     await client.call("CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY", 0, None)
     for _ in range(10_000):
         server.driver.publish_lifecycle(server.driver.test.ref)

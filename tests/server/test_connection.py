@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 from raw_client import RawClient
 
+from virtbackupd.drivers.profiles import PROFILES
 from virtbackupd.protocol.client import Frame
 
 if TYPE_CHECKING:
@@ -84,6 +85,14 @@ async def test_unknown_open_flags_are_ignored(server: "Server") -> None:
 )
 async def test_features(client: RawClient, feature: int, answer: int) -> None:
     assert await client.call("CONNECT_SUPPORTS_FEATURE", feature) == (answer,)
+
+
+@pytest.mark.parametrize(("profile", "answer"), [("6.0", 0), ("7.6", 1)])
+async def test_feature_of_a_later_release(
+    server: "Server", client: RawClient, profile: str, answer: int
+) -> None:
+    server.driver.profile = PROFILES[profile]
+    assert await client.call("CONNECT_SUPPORTS_FEATURE", 16) == (answer,)
 
 
 async def test_keepalive_feature_is_answered_before_open(server: "Server") -> None:

@@ -11,7 +11,8 @@ import trio
 from raw_client import RawClient
 from scripted_driver import open_scripted_driver
 
-from virtbackupd.server.daemon import DaemonConfig, DriverChoice, Limits, serve
+from virtbackupd.server.daemon import DaemonConfig, DriverChoice, serve
+from virtbackupd.server.limits import Limits
 from virtbackupd.server.listeners import listen_unix
 from virtbackupd.server.services import Services
 
@@ -105,7 +106,7 @@ async def test_ending_removes_the_socket_files(daemon: Running) -> None:
 async def test_ending_does_not_wait_for_a_stuck_call(
     daemon: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("virtbackupd.server.daemon.STOP_GRACE", 0.1)
+    monkeypatch.setattr("virtbackupd.server.reception.STOP_GRACE", 0.1)
     client = daemon.connect()
     await client.open()
     await client.start("DOMAIN_SUSPEND", ("test", bytes(range(16)), 1))

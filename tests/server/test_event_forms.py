@@ -8,7 +8,7 @@ from virtbackupd.drivers import events
 from virtbackupd.drivers.enums import BlockJobStatus, BlockJobType
 from virtbackupd.drivers.events import DomainRef, SecretRef
 from virtbackupd.protocol import schema
-from virtbackupd.server.event_forms import EVENT_COUNTS, FORMS, Family, Form, subject
+from virtbackupd.server.event_forms import EVENT_COUNTS, FORMS, Family, Form, Subject, subject
 
 TEST = DomainRef("test", bytes(range(16)), 1)
 SECRET = SecretRef(bytes(16), 1, "usage")
@@ -65,8 +65,8 @@ def test_the_first_sixteen_have_an_old_message(form: Form) -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "uuid"),
-    [(events.DomainReboot(TEST), TEST.uuid), (events.SecretValueChanged(SECRET), SECRET.uuid)],
+    ("event", "about"),
+    [(events.DomainReboot(TEST), TEST), (events.SecretValueChanged(SECRET), SECRET)],
 )
-def test_subject(event: events.Event, uuid: bytes) -> None:
-    assert subject(event) == uuid
+def test_subject(event: events.Event, about: Subject) -> None:
+    assert subject(event) == about

@@ -5,19 +5,26 @@ from collections.abc import Iterator
 
 import pytest
 import trio
+import trio.testing
 
 from virtbackupd.server import outbox
+from virtbackupd.server.limits import Limits
 from virtbackupd.server.outbox import Outbox, OutboxFullError
 
 BIG = bytes(range(256)) * 8192
 
 
 @pytest.fixture
-def pair() -> Iterator[tuple[Outbox, socket.socket]]:
+def limits() -> Limits:
+    return Limits()
+
+
+@pytest.fixture
+def pair(limits: Limits) -> Iterator[tuple[Outbox, socket.socket]]:
     ours, theirs = socket.socketpair()
     ours.settimeout(0)
     with theirs, Outbox(ours).closing():
-        yield Outbox(ours), theirs
+        yield Outbox(ours, limits=limits), theirs
 
 
 async def read(sock: socket.socket, size: int) -> bytes:
@@ -64,18 +71,16 @@ async def test_drained_does_not_wait_for_nothing(pair: tuple[Outbox, socket.sock
 
 
 async def test_peer_that_does_not_read_is_too_slow(
-    pair: tuple[Outbox, socket.socket], monkeypatch: pytest.MonkeyPatch
+    pair: tuple[Outbox, socket.socket], limits: Limits
 ) -> None:
-    monkeypatch.setattr(outbox, "STALL_LIMIT", 0.01)
+    limits.client_stall_timeout = 0.01
     pair[0].put(BIG)
     with pytest.raises(trio.TooSlowError):
         await pair[0].flush()
 
 
-def test_size_is_bounded(
-    pair: tuple[Outbox, socket.socket], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outbox, "SIZE_LIMIT", len(BIG))
+def test_size_is_bounded(pair: tuple[Outbox, socket.socket], limits: Limits) -> None:
+    limits.max_client_unread = len(BIG)
     pair[0].put(BIG)
     with pytest.raises(OutboxFullError, match="does not read"):
         pair[0].put(BIG)
@@ -96,3 +101,15 @@ def test_peer_that_has_gone_is_an_os_error(pair: tuple[Outbox, socket.socket]) -
     peer.close()
     with pytest.raises(OSError, match="Broken pipe"):
         box.put(b"frame")
+
+
+async def test_several_may_wait_until_all_has_left(pair: tuple[Outbox, socket.socket]) -> None:
+    box, peer = pair
+    box.put(BIG)
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(box.drained)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(box.flush)
+        assert await read(peer, len(BIG)) == BIG
+    assert box.empty

@@ -47,6 +47,14 @@ class Daemon:
     def qemu_uri(self) -> str:
         return f"qemu+unix:///system?socket={self.socket}"
 
+    def network_uri(self, transport: str) -> str:
+        """The announced one of the first scheme for `tcp` or `tls`, whose port may be any."""
+        stream = self.process.stdout
+        while stream is not None and not self.banner[-1].startswith("try:"):
+            self.banner.append(stream.readline().rstrip("\n"))
+        found = (line.split() for line in self.banner)
+        return next(words[1] for words in found if words[0] == transport)
+
     @property
     def log(self) -> str:
         return (self.root / "daemon.log").read_text(errors="replace")

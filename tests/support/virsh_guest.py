@@ -6,7 +6,7 @@ Knows virsh's command line and its output; nothing of the daemon's inside.
 import selectors
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,11 +25,15 @@ SERIAL_AND_AGENT = """
 
 
 def run_virsh(
-    uri: str, *arguments: str, status: int = 0, environment: dict[str, str] | None = None
+    uri: str,
+    *arguments: str,
+    status: int = 0,
+    environment: dict[str, str] | None = None,
+    prefix: Sequence[str] = (),
 ) -> str:
     """Standard output and error of virsh, joined, without surrounding white space."""
     done = subprocess.run(
-        ["virsh", "-c", uri, *arguments],
+        [*prefix, "virsh", "-c", uri, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

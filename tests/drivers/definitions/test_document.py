@@ -5,12 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from virtbackupd.drivers.definitions.document import (
-    MAX_DEPTH,
-    MAX_TEXT,
     parse_document,
     parse_fragment,
 )
 from virtbackupd.drivers.errors import DriverError, Origin, XmlDetail, XmlError
+from virtbackupd.drivers.limits import DriverLimits
 
 BILLION_LAUGHS = (
     '<!DOCTYPE r [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">'
@@ -81,23 +80,23 @@ def test_a_doctype_is_refused(text: str) -> None:
 
 
 def test_the_deepest_allowed_document() -> None:
-    assert parse_document(nested(MAX_DEPTH), "r").tag == "r"
+    assert parse_document(nested(DriverLimits().max_xml_depth), "r").tag == "r"
 
 
-@pytest.mark.parametrize("levels", [MAX_DEPTH + 1, 300, 100_000])
+@pytest.mark.parametrize("levels", [DriverLimits().max_xml_depth + 1, 300, 100_000])
 def test_deeper_documents_are_refused(levels: int) -> None:
     with pytest.raises(XmlDetail):
         parse_document(nested(levels), "r")
 
 
 def test_the_largest_allowed_document() -> None:
-    text = "<r>" + "x" * (MAX_TEXT - 7) + "</r>"
+    text = "<r>" + "x" * (DriverLimits().max_xml - 7) + "</r>"
     assert parse_document(text, "r").tag == "r"
 
 
 def test_a_larger_document_is_refused() -> None:
     with pytest.raises(XmlDetail, match="at most 4194304"):
-        parse_document("<r>" + "x" * MAX_TEXT + "</r>", "r")
+        parse_document("<r>" + "x" * DriverLimits().max_xml + "</r>", "r")
 
 
 def test_a_fragment_may_have_any_root() -> None:

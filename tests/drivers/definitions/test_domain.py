@@ -6,9 +6,10 @@ from uuid import UUID
 import pytest
 from lxml import etree
 
-from virtbackupd.drivers.definitions.domain import DOMAIN_DEPTH, DomainDefinition, nested_domain
+from virtbackupd.drivers.definitions.domain import DomainDefinition, nested_domain
 from virtbackupd.drivers.definitions.tree import attribute_pairs
 from virtbackupd.drivers.errors import XmlDetail, XmlError
+from virtbackupd.drivers.limits import DriverLimits
 
 SAMPLES = sorted((Path(__file__).parent / "samples").glob("*.xml"))
 MINIMAL = "<domain type='test'><name>d</name><memory>2048</memory></domain>"
@@ -233,7 +234,7 @@ def test_a_change_leaves_the_old_definition() -> None:
 
 
 def test_the_deepest_domain_fits_into_its_envelope() -> None:
-    levels = DOMAIN_DEPTH - 1
+    levels = DriverLimits().max_xml_depth - 2 - 1
     with pytest.raises(XmlDetail, match="nested"):
         DomainDefinition.parse(MINIMAL.replace("</domain>", "<a>" * 62 + "</a>" * 62 + "</domain>"))
     deep = MINIMAL.replace("</domain>", "<a>" * levels + "</a>" * levels + "</domain>")

@@ -60,6 +60,14 @@ async def guest(host: Host) -> MemoryDomain:
 
 
 @pytest.fixture
+def image(guest: MemoryDomain) -> Image:
+    """The medium of vda."""
+    image = guest.disk_image("vda")
+    assert image is not None
+    return image
+
+
+@pytest.fixture
 async def mute_guest(host: Host) -> MemoryDomain:
     """The same without an agent."""
     definition = DomainDefinition.parse(GUEST_XML.replace("AGENT", ""))

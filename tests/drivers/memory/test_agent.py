@@ -209,3 +209,9 @@ async def test_faulty_commands(guest: MemoryDomain, command: str) -> None:
 async def test_a_timeout_below_the_minimum_is_refused(guest: MemoryDomain) -> None:
     with pytest.raises(InvalidArgument, match="-3"):
         agent.command(guest, "{}", -3, 0)
+
+
+async def test_the_guest_s_clock_is_the_daemon_s(guest: MemoryDomain) -> None:
+    guest.clock.stop()
+    guest.clock.set_time(1_000_000.5)
+    assert agent.get_time(guest, 0) == (1_000_000, 500_000_000)

@@ -186,3 +186,43 @@ def test_a_dirty_map_unites_bitmaps(bitmaps: BitmapSet) -> None:
 def test_dirty_extents_cover_the_range() -> None:
     extents = list(DirtyMap([1, 2]).extents(CLUSTER - 10, 2 * CLUSTER))
     assert extents == [(10, False), (2 * CLUSTER - 10, True)]
+
+
+def test_a_lost_bitmap_leaves_a_shadow_that_goes_on(bitmaps: BitmapSet, log: ChangeLog) -> None:
+    bitmaps.add("a")
+    log.stamp([1])
+    bitmaps.lose("a")
+    log.stamp([2])
+    shadow = bitmaps.shadow("a")
+    assert "a" not in bitmaps
+    assert shadow is not None
+    assert shadow.dirty_clusters() == [1, 2]
+
+
+def test_a_removed_bitmap_leaves_none(bitmaps: BitmapSet) -> None:
+    bitmaps.add("a")
+    bitmaps.remove("a")
+    assert bitmaps.shadow("a") is None
+
+
+def test_merging_and_disabling_do_not_mislead_the_shadow(
+    bitmaps: BitmapSet, log: ChangeLog
+) -> None:
+    bitmap = bitmaps.add("a", dirty=[9])
+    bitmap.merge([bitmaps.add("b", dirty=[5])])
+    bitmap.disable()
+    log.stamp([1])
+    shadow = bitmaps.shadow("a")
+    assert shadow is not None
+    assert shadow.dirty_clusters() == [1, 9]
+
+
+def test_nothing_is_stamped_when_the_last_shadow_has_gone(
+    bitmaps: BitmapSet, log: ChangeLog
+) -> None:
+    bitmaps.add("a")
+    bitmaps.lose("a")
+    assert log.active
+    bitmaps.add("a")
+    bitmaps.remove("a")
+    assert not log.active

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from controlling import at_once
 
 from virtbackupd.drivers.errors import (
     ConfigUnsupported,
@@ -38,7 +39,8 @@ def raw(tmp_path: Path) -> Path:
 
 async def test_a_disk_is_attached_with_its_contents(guest: MemoryDomain, raw: Path) -> None:
     await guest.attach_device(disk(raw))
-    assert "verification failed" not in guest.monitor_command('qemu-io vdc "read -P 49 0 64k"', 1)
+    answer = at_once(guest.monitor_command('qemu-io vdc "read -P 49 0 64k"', 1))
+    assert "verification failed" not in answer
     assert "vdc" not in guest.get_xml_desc(2)
 
 

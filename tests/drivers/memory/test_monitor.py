@@ -1,6 +1,7 @@
 """The monitor's lines for humans, and what is refused before any command is read."""
 
 import pytest
+from controlling import at_once
 
 from virtbackupd.drivers.enums import DomainState
 from virtbackupd.drivers.errors import (
@@ -16,11 +17,11 @@ NODE = "libvirt-1-format"
 
 
 def hmp(guest: MemoryDomain, line: str) -> str:
-    return monitor.run(guest, line, monitor.HMP)
+    return at_once(monitor.run(guest, line, monitor.HMP))
 
 
 def qmp(guest: MemoryDomain, command: str) -> str:
-    return monitor.run(guest, f'{{"execute": "{command}"}}', 0)
+    return at_once(monitor.run(guest, f'{{"execute": "{command}"}}', 0))
 
 
 def image_of(guest: MemoryDomain) -> Image:

@@ -10,6 +10,7 @@ from struct import pack
 import pytest
 import trio
 
+from virtbackupd.drivers.clock import Clock
 from virtbackupd.drivers.memory.bitmap import DirtyMap
 from virtbackupd.drivers.memory.clusters import CLUSTER
 from virtbackupd.drivers.memory.image import Image
@@ -44,14 +45,17 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @asynccontextmanager
 async def serving(
-    path: str, *exports: NbdExport, limits: NbdLimits | None = None
+    path: str,
+    *exports: NbdExport,
+    limits: NbdLimits | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[NbdServer]:
     address = UnixAddress(path)
     listeners = await open_listeners(address)
     async with trio.open_nursery() as nursery:
 
         async def start(task_status: trio.TaskStatus[NbdServer]) -> None:
-            await serve_nbd(listeners, exports, limits=limits, task_status=task_status)
+            await serve_nbd(listeners, exports, limits=limits, clock=clock, task_status=task_status)
 
         yield await nursery.start(start)
         nursery.cancel_scope.cancel()
@@ -246,6 +250,19 @@ async def test_a_silent_client_is_dropped(path: str, image: Image) -> None:
     limits = NbdLimits(negotiation_seconds=0.05)
     async with serving(path, NbdExport("vda", image), limits=limits):
         assert len(await talk(path, b"")) == 18
+
+
+async def test_a_silent_client_is_dropped_by_the_daemon_s_clock(path: str, image: Image) -> None:
+    clock, limits = Clock(0), NbdLimits(negotiation_seconds=10)
+    async with (
+        serving(path, NbdExport("vda", image), limits=limits, clock=clock),
+        await trio.open_unix_socket(path) as stream,
+    ):
+        assert len(await stream.receive_some()) == 18
+        assert [waiter.what for waiter in clock.waiting()] == ["NBD negotiation"]
+        await clock.step(10)
+        with trio.fail_after(10):
+            assert await stream.receive_some() == b""
 
 
 async def test_one_client_too_many_is_turned_away(path: str, image: Image) -> None:

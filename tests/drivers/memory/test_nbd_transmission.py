@@ -212,7 +212,7 @@ def test_a_broken_view_is_an_io_error(image: Image) -> None:
 
 
 def test_reads_are_observed(image: Image) -> None:
-    seen: list[tuple[str, Command, int, int]] = []
+    seen: list[tuple[str, int, int, int]] = []
     export = NbdExport("vda", image)
     server = Transmission(
         Session(export, structured=True, contexts=()),

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from controlling import at_once
 
 from virtbackupd.drivers.errors import InternalError
 from virtbackupd.drivers.memory import monitor
@@ -14,12 +15,12 @@ NODE = "libvirt-1-format"
 
 
 def hmp(guest: MemoryDomain, line: str) -> str:
-    return monitor.run(guest, line, monitor.HMP)
+    return at_once(monitor.run(guest, line, monitor.HMP))
 
 
 def qmp(guest: MemoryDomain, command: str, **arguments: object) -> Any:  # noqa: ANN401 - JSON
     request = {"execute": command, "arguments": arguments}
-    return json.loads(monitor.run(guest, json.dumps(request), 0))
+    return json.loads(at_once(monitor.run(guest, json.dumps(request), 0)))
 
 
 def returned(guest: MemoryDomain, command: str, **arguments: object) -> Any:  # noqa: ANN401 - JSON
@@ -58,7 +59,7 @@ async def test_deep_nesting_is_not_json_either(guest: MemoryDomain) -> None:
     ],
 )
 async def test_faulty_requests(guest: MemoryDomain, request_: object, description: str) -> None:
-    answer = json.loads(monitor.run(guest, json.dumps(request_), 0))
+    answer = json.loads(at_once(monitor.run(guest, json.dumps(request_), 0)))
     assert answer["error"] == {"class": "GenericError", "desc": description}
 
 
@@ -67,7 +68,8 @@ async def test_an_unknown_command_has_its_own_class(guest: MemoryDomain) -> None
 
 
 async def test_the_id_of_a_request_comes_back(guest: MemoryDomain) -> None:
-    assert '"id": 7' in monitor.run(guest, '{"execute": "query-status", "id": 7}', 0)
+    answer = at_once(monitor.run(guest, '{"execute": "query-status", "id": 7}', 0))
+    assert '"id": 7' in answer
 
 
 async def test_lines_for_humans_inside_json(guest: MemoryDomain) -> None:
@@ -164,7 +166,7 @@ async def test_bitmaps_can_be_disabled_enabled_and_merged(guest: MemoryDomain) -
             {"node": NODE, "target": "c", "bitmaps": [1]},
             "expects names",
         ),
-        ("x-virtbackupd-bitmap-remove", {"disk": "vda", "bitmap": "b"}, "'b' not found"),
+        ("x-virtbackupd-bitmap-remove", {"disk": "vda", "bitmap": "b"}, "has no bitmap 'b'"),
     ],
 )
 async def test_bitmap_errors(

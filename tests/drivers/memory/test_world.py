@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from virtbackupd.drivers.definitions.checkpoint import parse_checkpoint
 from virtbackupd.drivers.definitions.domain import DomainDefinition
 from virtbackupd.drivers.enums import DomainState
 from virtbackupd.drivers.memory.image import Image
@@ -22,6 +21,8 @@ xml = '''
 </domain>'''
 """
 DISK = '[[domains.disks]]\ntarget = "vda"\nsize = "1 MiB"\n'
+BARE_DISK = '[[domains.disks]]\ntarget = "vdb"\nsize = 512\n'
+BARE = '[[domains]]\nname = "a"\n[[domains.disks]]\ntarget = "vda"\nsize = 512\n'
 CHECKPOINT = '[[domains.checkpoints]]\nname = "c1"\n'
 
 
@@ -156,7 +157,7 @@ def test_checkpoints_follow_one_another(tmp_path: Path) -> None:
 
 def test_checkpoints_can_be_redefined_from_their_xml(tmp_path: Path) -> None:
     domain = load_domain(tmp_path, DISK + CHECKPOINT + 'description = "a < b"\ncreated = 5\n')
-    read = parse_checkpoint(domain.checkpoints[0].xml, redefine=True, now=0)
+    read = domain.checkpoints[0]
     assert (read.name, read.description, read.creation_time) == ("c1", "a < b", 5)
     assert [(disk.name, disk.bitmap) for disk in read.bitmap_disks] == [("vda", "c1")]
 
@@ -185,6 +186,59 @@ def test_a_checkpoint_may_name_its_disks(tmp_path: Path) -> None:
     assert [len(image_of(domain, index).bitmaps) for index in range(2)] == [0, 1]
 
 
+def test_a_bitmap_may_be_missing_or_inconsistent(tmp_path: Path) -> None:
+    disks = "".join(f'[[domains.disks]]\ntarget="vd{c}"\nsize=65536\n' for c in "abc")
+    text = CHECKPOINT + 'bitmaps = { vda = "missing", vdb = "inconsistent", vdc = "valid" }\n'
+    domain = load_domain(tmp_path, disks + text)
+    found = [[bitmap.inconsistent for bitmap in image_of(domain, i).bitmaps] for i in range(3)]
+    assert found == [[], [True], [False]]
+    assert [disk.name for disk in domain.checkpoints[0].bitmap_disks] == ["vda", "vdb", "vdc"]
+
+
+def test_a_missing_bitmap_does_not_hide_what_was_written_from_older_ones(tmp_path: Path) -> None:
+    write = 'written = [{disk="vda", offset=0, length=1, byte=1}]\n'
+    text = CHECKPOINT + '[[domains.checkpoints]]\nname="c2"\nbitmaps={vda="missing"}\n' + write
+    image = image_of(load_domain(tmp_path, DISK + text))
+    assert {bitmap.name: bitmap.count for bitmap in image.bitmaps} == {"c1": 65536}
+
+
+def test_the_data_of_a_disk_may_lie_in_a_raw_file(tmp_path: Path) -> None:
+    domain = load_domain(tmp_path, DISK + "data_store = {}\nseed = 1\n" + CHECKPOINT)
+    data = str(tmp_path / "images" / "a-vda.raw")
+    assert image_of(domain).data_store == data
+    inner = domain.xml.partition("<dataStore type='file'>")[2].partition("</dataStore>")[0]
+    assert [line.strip() for line in inner.split("\n")] == [
+        "",
+        "<format type='raw'/>",
+        f"<source file='{data}'/>",
+        "",
+    ]
+    assert (domain.definition.disks[0].format, image_of(domain).bitmaps.names()) == (
+        "qcow2",
+        ["c1"],
+    )
+
+
+def test_the_data_file_may_have_a_path(tmp_path: Path) -> None:
+    domain = load_domain(tmp_path, DISK + 'data_store = { path = "/lvm/a" }\n')
+    assert image_of(domain).data_store == "/lvm/a"
+
+
+def test_a_backing_chain_may_be_long(tmp_path: Path) -> None:
+    text = DISK.replace('size = "1 MiB"\n', "") + (
+        "[domains.disks.backing]\n"
+        '[domains.disks.backing.backing]\nsize = "2 MiB"\nformat = "raw"\nseed = 1\n'
+    )
+    domain = load_domain(tmp_path, text)
+    folder = tmp_path / "images"
+    assert [(layer.source, layer.format) for layer in domain.definition.disks[0].backing] == [
+        (str(folder / "a-vda-base.qcow2"), "qcow2"),
+        (str(folder / "a-vda-base-base.raw"), "raw"),
+    ]
+    assert image_of(domain).capacity == 2 * MIB
+    assert any(image_of(domain).read(0, MIB))
+
+
 def test_the_default_rate_of_backups(tmp_path: Path) -> None:
     assert load(tmp_path, '[backup]\nrate = "10 MiB"\n').backup_rate == 10 * MIB
 
@@ -198,6 +252,23 @@ def test_the_default_rate_of_backups(tmp_path: Path) -> None:
         ("[[domains]]\n", "1: domains[0]: the key 'name' is missing"),
         ('[[domains]]\nname = "a"\nmemoy = 1\n', "3: domains[0].memoy: unknown key"),
         ("[[domains]]\nname = 1\n", "2: domains[0].name: expected `str`, got `int`"),
+        (BARE + 'format="raw"\ndata_store={}\n', "7: domains[0].disks[0].data_store: only a qcow2"),
+        (
+            BARE + 'data_store={path="/d"}\n' + BARE_DISK + 'data_store={path="/d"}\n',
+            "10: domains[0].disks[1].data_store.path: /d is in use already",
+        ),
+        (
+            BARE + 'backing.format="raw"\nbacking.backing.size=512\n',
+            "7: domains[0].disks[0].backing.backing: a raw image has none below it",
+        ),
+        (
+            BARE + CHECKPOINT + 'bitmaps={vdb="missing"}\n',
+            "8: domains[0].checkpoints[0].bitmaps.vdb: the checkpoint has no bitmap of disk 'vdb'",
+        ),
+        (
+            BARE + CHECKPOINT + 'bitmaps={vda="gone"}\n',
+            "8: domains[0].checkpoints[0].bitmaps: invalid enum value 'gone'",
+        ),
         ('[[domains]]\nname="a"\nstate="on"\n', "3: domains[0].state: invalid enum value 'on'"),
         ('[[domains]]\nname="a"\nuuid="x"\n', "3: domains[0].uuid: 'x' is not a UUID"),
         ('[[domains]]\nname="a"\nmemory="x"\n', "3: domains[0].memory: 'x' is not a size"),

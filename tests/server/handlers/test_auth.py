@@ -1,40 +1,104 @@
-"""Authentication where none is asked for: the list says so, and every scheme refuses."""
+"""The calls of a login over a connection: what may be called before, and what after."""
 
 from typing import TYPE_CHECKING
 
 import pytest
 from raw_client import RawClient
+from scramp import ScramClient
+from trio.testing import wait_all_tasks_blocked
+
+from virtbackupd.server.identity import Identity
+from virtbackupd.server.login import Authentication, Login, Scheme
+from virtbackupd.server.sasl import open_sasl
+from virtbackupd.server.users import MECHANISM, changing, make_credentials
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.server.conftest import Server
+
+SOMEBODY = Identity(uid=1000)
 
 
 @pytest.fixture
-def stranger(server: "Server") -> RawClient:
-    """Connected, nothing else."""
-    return server.connect()
+def sasl(tmp_path: "Path") -> Login:
+    with changing(tmp_path / "users") as users:
+        users.known["alice"] = make_credentials("secret")
+    authentication = Authentication(sasl=open_sasl(tmp_path / "users"))
+    return authentication.login(Scheme.SASL, SOMEBODY)
 
 
-async def test_list_names_none(stranger: RawClient) -> None:
-    assert await stranger.call("AUTH_LIST") == ([0],)
+@pytest.fixture
+def peer(server: "Server", sasl: Login) -> RawClient:
+    return server.connect(login=sasl)
 
 
-async def test_list_may_be_asked_again(client: RawClient) -> None:
-    assert await client.call("AUTH_LIST") == ([0],)
+async def log_in(peer: RawClient, password: str = "secret") -> tuple[object, ...]:
+    client = ScramClient([MECHANISM], "alice", password)
+    first = client.get_client_first().encode()
+    _, _, data = await peer.call("AUTH_SASL_START", MECHANISM, 0, first)
+    client.set_server_first(bytes(data).decode())
+    return await peer.call("AUTH_SASL_STEP", 0, client.get_client_final().encode())
 
 
-async def test_sasl_has_no_mechanisms(stranger: RawClient) -> None:
-    error = await stranger.refused("AUTH_SASL_INIT")
-    assert (error.code, error.message.startswith("authentication failed")) == (45, True)
+async def test_scheme_is_listed(peer: RawClient) -> None:
+    assert await peer.call("AUTH_LIST") == ([1],)
 
 
-async def test_sasl_does_not_start(stranger: RawClient) -> None:
-    assert (await stranger.refused("AUTH_SASL_START", "PLAIN", 0, b"")).code == 45
+async def test_mechanisms_are_listed(peer: RawClient) -> None:
+    assert await peer.call("AUTH_SASL_INIT") == (MECHANISM,)
 
 
-async def test_sasl_does_not_step(stranger: RawClient) -> None:
-    assert (await stranger.refused("AUTH_SASL_STEP", 0, b"")).code == 45
+async def test_nothing_can_be_opened_before(peer: RawClient) -> None:
+    refused = await peer.refused("CONNECT_OPEN", "test:///default", 0)
+    assert (refused.code, refused.domain, refused.message) == (39, 7, "authentication required")
 
 
-async def test_polkit_is_refused_as_libvirt_does(stranger: RawClient) -> None:
-    assert (await stranger.refused("AUTH_POLKIT")).code == 1
+async def test_login_opens_the_way(peer: RawClient) -> None:
+    assert (await log_in(peer))[0] == 1
+    await peer.open()
+
+
+async def test_nothing_is_asked_after_the_login(peer: RawClient) -> None:
+    await log_in(peer)
+    assert await peer.call("AUTH_LIST") == ([0],)
+    assert (await peer.refused("AUTH_SASL_INIT")).code == 45
+
+
+async def test_session_knows_who_logged_in(server: "Server", peer: RawClient) -> None:
+    await log_in(peer)
+    assert server.clients[0]._session.identity.sasl_name == "alice"
+
+
+async def test_failure_has_libvirt_s_code_and_words(peer: RawClient) -> None:
+    refused = await peer.refused("AUTH_SASL_START", "PLAIN", 0, b"")
+    expected = (45, 7, "authentication failed: authentication failed")
+    assert (refused.code, refused.domain, refused.message) == expected
+
+
+async def test_polkit_is_not_what_was_asked_for(peer: RawClient) -> None:
+    assert (await peer.refused("AUTH_POLKIT")).code == 1
+
+
+async def test_pings_are_answered_before(peer: RawClient) -> None:
+    assert await peer.is_silent()
+
+
+async def test_large_messages_are_not_taken_before(peer: RawClient) -> None:
+    await peer.send(b"\0\x10\0\0")
+    assert await peer.receive() is None
+
+
+async def test_who_does_not_log_in_is_dropped(server: "Server", sasl: Login) -> None:
+    server.services.limits.login_timeout = 0.05
+    assert await server.connect(login=sasl).receive() is None
+    assert server.services.counters.dropped_anonymous == 1
+
+
+async def test_who_has_logged_in_is_waited_for_no_more(server: "Server", peer: RawClient) -> None:
+    await wait_all_tasks_blocked()
+    waiting = server.clients[0]._nursery.child_tasks
+    assert len(waiting) == 1
+    await log_in(peer)
+    await wait_all_tasks_blocked()
+    assert not server.clients[0]._nursery.child_tasks

@@ -1,0 +1,145 @@
+"""From a configuration file and options to settings: what holds, where from, and what is wrong.
+
+A file is written like libvirtd.conf, which is a subset of TOML. Options win over it, and it wins
+over the defaults. Knows no single key.
+"""
+
+import re
+import tomllib
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from virtbackupd.server.config import ConfigError, Settings
+from virtbackupd.server.keys import Key, table
+
+_TABLE = re.compile(r"\s*\[+\s*\"?(?P<key>[A-Za-z0-9_-]+)\"?\s*\]")
+_ENTRY = re.compile(r"\s*\"?(?P<key>[A-Za-z0-9_-]+)\"?\s*=")
+
+_SHOWN = 80
+"""Characters of a refused value that are repeated to the user."""
+OPTION = "option"
+"""Where a setting comes from that is not in the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings, where those that are no defaults come from, and what there is to say about it."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+    """By key: `FILE:LINE` or `OPTION`."""
+    warnings: Sequence[str] = ()
+    """Of keys that mean nothing here."""
+    remarks: Sequence[str] = ()
+    """Of keys that are taken and change nothing."""
+    tables: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """Settings of drivers, by the driver's name; checked by the driver."""
+
+
+def keys() -> tuple[Key, ...]:
+    """All keys with what is known about them."""
+    return table(Settings)
+
+
+def load_settings(path: Path | None = None, options: Mapping[str, object] | None = None) -> Loaded:
+    """What holds: options by the name of their key, over the file, over the defaults."""
+    given = options or {}
+    if path is None:
+        return Loaded(_with_options({}, given), dict.fromkeys(given, OPTION))
+    file = _File(path, _read(path))
+    settings = file.settings()
+    if given:
+        settings = _with_options(file.values, given)
+    tables = file.tables(settings.drivers.values())
+    return Loaded(
+        settings,
+        {**file.sources(), **dict.fromkeys(given, OPTION)},
+        file.warnings(tables),
+        file.remarks(),
+        tables,
+    )
+
+
+def _with_options(values: Mapping[str, object], given: Mapping[str, object]) -> Settings:
+    try:
+        return msgspec.convert({**values, **given}, Settings)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"an option is wrong: {error}") from error
+
+
+class _File:
+    """The text of a file and what it says."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self._path = path
+        self._text = text
+        self._known = {key.name: key for key in keys()}
+        try:
+            self.values = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path}: {error}") from error
+
+    def settings(self) -> Settings:
+        try:
+            return msgspec.convert(self.values, Settings)
+        except msgspec.ValidationError as error:
+            raise ConfigError(self._explain(str(error))) from error
+
+    def sources(self) -> dict[str, str]:
+        return {key: self._place(key) for key in self.values if key in self._known}
+
+    def tables(self, drivers: Iterable[str]) -> dict[str, Mapping[str, object]]:
+        return {
+            name: found
+            for name in drivers
+            if name not in self._known and isinstance(found := self.values.get(name), dict)
+        }
+
+    def warnings(self, tables: Container[str]) -> list[str]:
+        return [
+            f"{self._place(key)}: unknown key {key!r} is ignored"
+            for key in self.values
+            if key not in self._known and key not in tables
+        ]
+
+    def remarks(self) -> list[str]:
+        return [
+            f"{self._place(key.name)}: {key.name} has no effect: {key.about.no_effect}"
+            for key in self._known.values()
+            if key.about.no_effect and key.name in self.values
+        ]
+
+    def _place(self, key: str) -> str:
+        return f"{self._path}:{line_of(self._text, key)}"
+
+    def _explain(self, complaint: str) -> str:
+        """msgspec says `... - at `$.key``; users look for a line, a key and what is allowed."""
+        _, _, where = complaint.partition(" - at ")
+        name = re.split(r"[.\[]", where.strip("`").removeprefix("$."))[0]
+        key = self._known[name]
+        value = "the value" if key.about.secret else repr(self.values[name])[:_SHOWN]
+        return f"{self._place(name)}: {name}: {value} is not allowed; give {key.allowed}"
+
+
+def line_of(text: str, key: str) -> int:
+    """The line on which a top-level key or table begins; 1 when it cannot be told."""
+    inside = False
+    for number, line in enumerate(text.splitlines(), 1):
+        header = _TABLE.match(line)
+        inside = inside or header is not None
+        match = header or (None if inside else _ENTRY.match(line))
+        if match and match["key"] == key:
+            return number
+    return 1
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text (byte {error.start})") from error

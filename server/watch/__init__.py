@@ -1,0 +1,1 @@
+"""What `virtbackupd tree` and `virtbackupd top` find out and how they show it."""
