@@ -225,10 +225,6 @@ class CheckpointTree(Generic[T]):
             node.children.clear()
         self._nodes, self._roots, self._current = {}, {}, None
 
-    def recompute_current(self) -> str | None:
-        self._current = self._single_leaf()
-        return self._current
-
     def _can_link(self, name: str, parent: str | None) -> bool:
         return parent is None or (parent in self._nodes and parent != name)
 

@@ -275,6 +275,14 @@ class Create(IntFlag):
     RESET_NVRAM = 32
 
 
+class DeviceModify(IntFlag):
+    """virDomainDeviceModifyFlags."""
+
+    LIVE = 1
+    CONFIG = 2
+    FORCE = 4
+
+
 class ListDomains(IntFlag):
     """virConnectListAllDomainsFlags."""
 

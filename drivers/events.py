@@ -7,8 +7,9 @@ and no wire number.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
+
+import msgspec
 
 from virtbackupd.drivers.enums import BlockJobStatus, BlockJobType
 
@@ -32,8 +33,7 @@ class TypedParameter(NamedTuple):
     value: int | float | str
 
 
-@dataclass(frozen=True, slots=True)
-class DomainLifecycle:
+class DomainLifecycle(msgspec.Struct, frozen=True):
     """VIR_DOMAIN_EVENT_ID_LIFECYCLE."""
 
     domain: DomainRef
@@ -41,15 +41,13 @@ class DomainLifecycle:
     detail: int
 
 
-@dataclass(frozen=True, slots=True)
-class DomainReboot:
+class DomainReboot(msgspec.Struct, frozen=True):
     """VIR_DOMAIN_EVENT_ID_REBOOT."""
 
     domain: DomainRef
 
 
-@dataclass(frozen=True, slots=True)
-class DomainIoError:
+class DomainIoError(msgspec.Struct, frozen=True):
     """VIR_DOMAIN_EVENT_ID_IO_ERROR and its successor with a reason: one record feeds both."""
 
     domain: DomainRef
@@ -59,8 +57,7 @@ class DomainIoError:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class DomainBlockJob:
+class DomainBlockJob(msgspec.Struct, frozen=True):
     """VIR_DOMAIN_EVENT_ID_BLOCK_JOB (by `path`, when not empty), then BLOCK_JOB_2 (by `target`)."""
 
     domain: DomainRef
@@ -70,40 +67,35 @@ class DomainBlockJob:
     status: BlockJobStatus
 
 
-@dataclass(frozen=True, slots=True)
-class DomainJobCompleted:
+class DomainJobCompleted(msgspec.Struct, frozen=True):
     """VIR_DOMAIN_EVENT_ID_JOB_COMPLETED."""
 
     domain: DomainRef
     params: tuple[TypedParameter, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DomainDeviceAdded:
+class DomainDeviceAdded(msgspec.Struct, frozen=True):
     """VIR_DOMAIN_EVENT_ID_DEVICE_ADDED."""
 
     domain: DomainRef
     alias: str
 
 
-@dataclass(frozen=True, slots=True)
-class DomainDeviceRemoved:
+class DomainDeviceRemoved(msgspec.Struct, frozen=True):
     """VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED."""
 
     domain: DomainRef
     alias: str
 
 
-@dataclass(frozen=True, slots=True)
-class DomainDeviceRemovalFailed:
+class DomainDeviceRemovalFailed(msgspec.Struct, frozen=True):
     """VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED: the guest keeps the device."""
 
     domain: DomainRef
     alias: str
 
 
-@dataclass(frozen=True, slots=True)
-class DomainAgentLifecycle:
+class DomainAgentLifecycle(msgspec.Struct, frozen=True):
     """VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE."""
 
     domain: DomainRef
@@ -111,8 +103,7 @@ class DomainAgentLifecycle:
     reason: int
 
 
-@dataclass(frozen=True, slots=True)
-class DomainMetadataChange:
+class DomainMetadataChange(msgspec.Struct, frozen=True):
     """VIR_DOMAIN_EVENT_ID_METADATA_CHANGE."""
 
     domain: DomainRef
@@ -120,8 +111,7 @@ class DomainMetadataChange:
     namespace: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class DomainBlockThreshold:
+class DomainBlockThreshold(msgspec.Struct, frozen=True):
     """VIR_DOMAIN_EVENT_ID_BLOCK_THRESHOLD; `threshold` and `excess` in bytes."""
 
     domain: DomainRef
@@ -139,8 +129,7 @@ class SecretRef(NamedTuple):
     usage_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class SecretLifecycle:
+class SecretLifecycle(msgspec.Struct, frozen=True):
     """VIR_SECRET_EVENT_ID_LIFECYCLE; event 0 defined, 1 undefined."""
 
     secret: SecretRef
@@ -148,8 +137,7 @@ class SecretLifecycle:
     detail: int
 
 
-@dataclass(frozen=True, slots=True)
-class SecretValueChanged:
+class SecretValueChanged(msgspec.Struct, frozen=True):
     """VIR_SECRET_EVENT_ID_VALUE_CHANGED."""
 
     secret: SecretRef

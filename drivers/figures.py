@@ -3,10 +3,12 @@
 Plain numbers, filled in where things happen and read now and then. Knows no format.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+COMMANDS: Final = 8
+"""How many NBD knows; they are numbered from 0."""
 
 
 class RunningBackup(NamedTuple):
@@ -30,8 +32,10 @@ class NbdFigures:
     accepted: int = 0
     refused: int = 0
     """Turned away, because a server had as many as it takes."""
-    requests: Counter[int] = field(default_factory=Counter)
-    """Valid ones that read or map, by the number of the command."""
+    requests: list[int] = field(default_factory=lambda: [0] * COMMANDS)
+    """Valid ones that read or map, by the number of the command; a list, for it is in the way of
+    every read.
+    """
     bytes_read: int = 0
 
 

@@ -56,7 +56,7 @@ def write_pieces_now(path: Path, pieces: Iterable[bytes], mode: int = 0o600) -> 
     """The same for what is too large to be put together first."""
     new = path.with_name(path.name + _NEW)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write_flushed(new, pieces, mode)
         step(f"write {path.name}: flushed")
         new.rename(path)

@@ -23,6 +23,7 @@ _TOML_LINE: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document
 _CONVERT_PATH: Final = re.compile(r" - at `\$(.*)`$")
 _PATH_STEP: Final = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
 _FIELD: Final = re.compile(r"Object (contains unknown|missing required) field `([^`]*)`")
+_FEW_WORDS: Final = ("Object contains unknown field", "Invalid enum value")
 _HEADER: Final = re.compile(r"\s*\[{1,2}\s*([^\]]+?)\s*\]{1,2}")
 _KEY: Final = re.compile(r"\s*([A-Za-z0-9_.\"' -]+?)\s*=")
 
@@ -54,7 +55,8 @@ class TomlFile(Generic[T]):
             text = str(error)
             found = _CONVERT_PATH.search(text)
             inner = _path_of(found[1] if found is not None else "")
-            self._fail_conversion((*where, *inner), _CONVERT_PATH.sub("", text))
+            known = _known(text, kind, inner)
+            self._fail_conversion((*where, *inner), _CONVERT_PATH.sub("", text), known)
 
     def _parse(self) -> dict[str, Any]:
         try:
@@ -69,13 +71,23 @@ class TomlFile(Generic[T]):
         except RecursionError:
             raise self._error(f"{self.name}:1: not TOML: nested too deeply") from None
 
-    def _fail_conversion(self, where: KeyPath, text: str) -> NoReturn:
+    def _fail_conversion(self, where: KeyPath, text: str, known: str) -> NoReturn:
         field = _FIELD.match(text)
         if field is None:
-            self.fail(where, text[:1].lower() + text[1:])
+            self.fail(where, text[:1].lower() + text[1:] + known)
         if field[1].startswith("missing"):
             self.fail(where, f"the key {field[2]!r} is missing")
-        self.fail((*where, field[2]), "unknown key")
+        self.fail((*where, field[2]), f"unknown key{known}")
+
+
+def _known(text: str, kind: object, where: KeyPath) -> str:
+    """What could be there instead, where that is a matter of a few words."""
+    if not text.startswith(_FEW_WORDS):
+        return ""
+    from virtbackupd.drivers.toml_expected import expected_at  # noqa: PLC0415 - rarely used
+
+    words = expected_at(kind, where)
+    return f"; known are: {', '.join(words)}" if words else ""
 
 
 def read_text(path: Path, what: str, error: type[DriverError]) -> str:

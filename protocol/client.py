@@ -1,4 +1,4 @@
-"""The client's side of the same frames, for tests, fuzzing and benchmarks.
+"""The client's side of the same frames, for our own tools and for tests.
 
 As pure as the server's side. It is no libvirt client: it sends what it is told and reads what a
 server sends, whatever that is.
@@ -52,11 +52,6 @@ def decode_frame(data: bytes) -> Frame:
     """The one frame that `data` is."""
     _, program, version, procedure, kind, serial, status = HEADER.unpack_from(data)
     return Frame(program, version, procedure, kind, serial, status, data[HEADER.size :])
-
-
-def decode_reply(procedure: Procedure, data: bytes) -> tuple[Any, ...] | RemoteError:
-    frame = decode_frame(data)
-    return frame.error() or procedure.decode_ret(frame.payload)
 
 
 class FrameReader:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from virtbackupd.protocol import message
-from virtbackupd.protocol.errors import ProtocolError
+from virtbackupd.protocol.errors import ProtocolError, TooLongError
 from virtbackupd.protocol.message import (
     HEADER,
     KEEPALIVE_PROGRAM,
@@ -68,6 +68,18 @@ class ServerConnection:
         self._buffer = bytearray()
         self._wanted = 0
         """What the frame at the head of the buffer takes, as far as known; 0: not looked at."""
+        self.completed = 0
+        """How often a message that had begun came to its end: it tells one from the next."""
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a message has begun and is not all there."""
+        return bool(self._buffer)
+
+    @property
+    def wanted(self) -> int:
+        """Bytes of the message that has begun, as far as known; or 0."""
+        return max(self._wanted, len(self._buffer))
 
     @property
     def authenticated(self) -> bool:
@@ -95,6 +107,7 @@ class ServerConnection:
             return []
         messages, used = self._messages(bytes(self._buffer))
         del self._buffer[:used]
+        self.completed += bool(used)
         return messages
 
     def receive_eof(self) -> None:
@@ -131,7 +144,8 @@ class ServerConnection:
     def _frame_length(self, data: bytes, start: int) -> int:
         length = int.from_bytes(data[start : start + _LENGTH_SIZE], "big")
         if not HEADER.size <= length <= self._max_frame:
-            raise ProtocolError(
+            kind = TooLongError if length > self._max_frame else ProtocolError
+            raise kind(
                 f"a message of {length} bytes; {HEADER.size} to {self._max_frame} are allowed"
             )
         return length

@@ -17,6 +17,10 @@ class ProtocolError(Exception):
     """The peer broke the protocol in a way that nothing after it can be trusted: close."""
 
 
+class TooLongError(ProtocolError):
+    """A message is longer than is allowed."""
+
+
 class XdrError(Exception):
     """Bytes that are not a value of the type; the call is refused, the connection stays."""
 

@@ -6,9 +6,8 @@ it only resolves constants and keeps the annotations written before the members 
 
 import keyword
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum, auto
+from itertools import islice
 from typing import NamedTuple, NoReturn, TypeAlias
 
 
@@ -25,8 +24,7 @@ class Shape(Enum):
     VARIABLE_ARRAY = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Declaration:
+class Declaration(NamedTuple):
     """One named value. `size` is an array's exact length or its limit (None: no limit given)."""
 
     name: str
@@ -35,27 +33,23 @@ class Declaration:
     size: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class EnumMember:
+class EnumMember(NamedTuple):
     name: str
     value: int
     annotations: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class EnumType:
+class EnumType(NamedTuple):
     name: str
     members: tuple[EnumMember, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Struct:
+class Struct(NamedTuple):
     name: str
     fields: tuple[Declaration, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Union:
+class Union(NamedTuple):
     """`arms` maps a discriminant to its value, None where the arm is void."""
 
     name: str
@@ -63,8 +57,7 @@ class Union:
     arms: dict[int, Declaration | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Typedef:
+class Typedef(NamedTuple):
     name: str
     declaration: Declaration
 
@@ -72,23 +65,21 @@ class Typedef:
 Definition: TypeAlias = EnumType | Struct | Union | Typedef
 
 
-@dataclass(frozen=True, slots=True)
-class Specification:
+class Specification(NamedTuple):
     constants: dict[str, int]
     types: dict[str, Definition]
 
 
-class _Token(NamedTuple):
-    text: str
-    annotation: str
-    """The `/** ... */` comment that stands right before the token."""
-    position: int
+class _Tokens(NamedTuple):
+    words: list[str]
+    annotations: dict[int, str]
+    """By the index of a word, the `/** ... */` comment that stands right before it."""
 
 
 # Alternatives in the order of how often they occur.
 _TOKEN = re.compile(
-    r"(?P<text>[A-Za-z_]\w*|[;{}<>\[\]()*=,:]|-?0[xX][0-9A-Fa-f]+|-?\d+)"
-    r"|/\*\*(?P<annotation>.*?)\*/|(?P<skip>\s+|/\*.*?\*/)|(?P<bad>.)",
+    r"\s*(?:(?P<word>[A-Za-z_]\w*|[;{}<>\[\]()*=,:]|-?0[xX][0-9A-Fa-f]+|-?\d+)"
+    r"|/\*\*(?P<annotation>.*?)\*/|(?P<skip>/\*.*?\*/|\Z)|(?P<bad>.))",
     re.DOTALL,
 )
 _ANNOTATION = re.compile(r"@(\w+)(?::\s*(\S+))?")
@@ -101,17 +92,24 @@ def parse(text: str) -> Specification:
     return _Parser(text).specification()
 
 
-def _tokens(text: str) -> Iterator[_Token]:
-    annotation = ""
+def _tokens(text: str) -> _Tokens:
+    words: list[str] = []
+    annotations: dict[int, str] = {}
     for match in _TOKEN.finditer(text):
         kind = match.lastgroup
-        if kind == "text":
-            yield _Token(match[0], annotation, match.start())
-            annotation = ""
+        if kind == "word":
+            words.append(match["word"])
         elif kind == "annotation":
-            annotation = match[0]
+            annotations[len(words)] = match["annotation"]
         elif kind == "bad":
-            raise IdlError(f"line {_line(text, match.start())}: unexpected {match[0]!r}")
+            raise IdlError(f"line {_line(text, match.start('bad'))}: unexpected {match['bad']!r}")
+    return _Tokens(words, annotations)
+
+
+def _position(text: str, index: int) -> int:
+    """Where a word stands; only who complains asks."""
+    starts = (match.start("word") for match in _TOKEN.finditer(text) if match["word"])
+    return next(islice(starts, index, None))
 
 
 def _annotations(comment: str) -> dict[str, str]:
@@ -135,7 +133,7 @@ class _Parser:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._tokens = list(_tokens(text))
+        self._words, self._annotations = _tokens(text)
         self._at = 0
         self._constants: dict[str, int] = {}
         self._types: dict[str, Definition] = {}
@@ -148,7 +146,7 @@ class _Parser:
             "union": self._union,
             "typedef": self._typedef,
         }
-        while self._at < len(self._tokens):
+        while self._at < len(self._words):
             word = self._take()
             if word not in readers:
                 self._fail(f"a definition cannot start with {word!r}")
@@ -157,13 +155,13 @@ class _Parser:
         return Specification(self._constants, self._types)
 
     def _take(self) -> str:
-        if self._at >= len(self._tokens):
+        if self._at >= len(self._words):
             raise IdlError("the text ends in the middle of a definition")
         self._at += 1
-        return self._tokens[self._at - 1].text
+        return self._words[self._at - 1]
 
     def _peek(self) -> str:
-        return self._tokens[self._at].text if self._at < len(self._tokens) else ""
+        return self._words[self._at] if self._at < len(self._words) else ""
 
     def _accept(self, text: str) -> bool:
         found = self._peek() == text
@@ -177,7 +175,7 @@ class _Parser:
 
     def _fail(self, complaint: str) -> NoReturn:
         """Complains about the token taken last."""
-        position = self._tokens[self._at - 1].position
+        position = _position(self._text, self._at - 1)
         raise IdlError(f"line {_line(self._text, position)}: {complaint}")
 
     def _value(self) -> int:
@@ -221,7 +219,7 @@ class _Parser:
 
     def _member(self) -> EnumMember:
         name = self._name()
-        comment = self._tokens[self._at - 1].annotation
+        comment = self._annotations.get(self._at - 1, "")
         self._expect("=")
         value = self._value()
         self._add_constant(name, value)

@@ -46,9 +46,10 @@ def line(action: str, result: str, fields: Fields) -> None:
     log.info(" ".join(f"{name}={_plain(v)}" for name, v in found.items() if v not in {None, ""}))
 
 
-def refused(procedure: str, session: Session, missing: str) -> None:
-    """A client was not allowed to make a call."""
-    line("call", "refused", {"procedure": procedure, "missing": missing, **_who(session)})
+def refused(procedure: str, session: Session, missing: str, domain: str = "") -> None:
+    """A client was not allowed to make a call, on a domain if it is about one."""
+    call = {"procedure": procedure, "missing": missing, "domain": domain}
+    line("call", "refused", {**call, **_who(session)})
 
 
 def login(session: Session, method: str, user: str, result: str) -> None:

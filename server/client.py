@@ -14,7 +14,7 @@ import trio
 from virtbackupd.protocol import message
 from virtbackupd.protocol.connection import Limits as FrameLimits
 from virtbackupd.protocol.connection import ServerConnection
-from virtbackupd.protocol.errors import ProtocolError
+from virtbackupd.protocol.errors import ProtocolError, TooLongError
 from virtbackupd.protocol.message import (
     Call,
     CallWithFds,
@@ -41,6 +41,11 @@ RECEIVE_SIZE = 65_536
 TURN_CALLS = 16
 """Calls of one client answered before the others have their turn."""
 TURN_BYTES = 1_048_576
+HURRIED_LOGIN = 10.0
+"""Seconds from being accepted to being known while others wait for the place."""
+LOOK_INTERVAL = 1.0
+SLOWEST = 65_536
+"""Bytes in a second at which a message that has begun has to come at least."""
 HELD_LIMIT = 16_384
 """Events that may wait for the reply of the call that caused them."""
 
@@ -55,6 +60,7 @@ class Client:
         "_connection",
         "_dead",
         "_ended",
+        "_expecting",
         "_held",
         "_holding",
         "_known",
@@ -62,6 +68,7 @@ class Client:
         "_nursery",
         "_outbox",
         "_parked",
+        "_reading",
         "_running",
         "_services",
         "_session",
@@ -98,6 +105,9 @@ class Client:
         self._known = known
         self._outbox = Outbox(sock, services.clock, services.limits)
         self._ended = trio.Event()
+        self._reading: object | None = None
+        """Another one each time that reading begins."""
+        self._expecting = False
         self._running = 0
         self._parked: deque[Request] | None = None
         self._changed: trio.Event | None = None
@@ -238,12 +248,18 @@ class Client:
 
     async def _expect(self, login: trio.Event) -> None:
         """People may have to find their password; nobody holds a place for ever."""
-        deadline = self._services.limits.login_timeout
-        with trio.move_on_after(deadline):
-            await login.wait()
-        if not login.is_set():
-            self._services.counters.dropped_anonymous += 1
-            self._abort(f"it has not logged in within {deadline:.0f} seconds")
+        began, longest = trio.current_time(), self._services.limits.login_timeout
+        while not login.is_set():
+            crowded = self._services.admission.crowded
+            patience = min(HURRIED_LOGIN, longest) if crowded else longest
+            left = began + patience - trio.current_time()
+            if left <= 0:
+                self._services.counters.dropped_anonymous += 1
+                self._services.limits.reached["login_timeout"] += 1
+                self._abort(f"it has not logged in within {patience:.0f} seconds")
+                return
+            with trio.move_on_after(min(left, LOOK_INTERVAL)):
+                await login.wait()
 
     def start_keepalive(self) -> None:
         if self.keepalive is None:
@@ -273,9 +289,11 @@ class Client:
 
     def _resume_reading(self) -> None:
         if not self._ended.is_set():
+            self._reading = object()
             self._services.poller.add(self._socket.fileno(), self._readable)
 
     def _pause_reading(self) -> None:
+        self._reading = None
         self._services.poller.remove(self._socket.fileno())
 
     def _readable(self) -> None:
@@ -302,9 +320,26 @@ class Client:
         if self.keepalive is not None:
             self.keepalive.heard(self._services.clock.monotonic())
         rest = self._take_turn(self._connection.receive_data(chunk))
+        if self._connection.unfinished and not self._expecting:
+            self._expecting = True
+            self._nursery.start_soon(self._expect_rest)
         if rest or self._parked or not self._outbox.empty:
             self._pause_reading()
             self._nursery.start_soon(self._catch_up, rest)
+
+    async def _expect_rest(self) -> None:
+        """A message that has begun comes to its end, as long as we read."""
+        connection, stall = self._connection, self._services.limits.client_stall_timeout
+        while connection.unfinished:
+            begun = connection.completed, self._reading
+            await trio.sleep(stall + connection.wanted / SLOWEST)
+            went_on = begun != (connection.completed, self._reading)
+            if connection.unfinished and self._reading and not went_on:
+                self._services.counters.dropped_unfinished += 1
+                self._services.limits.reached["client_stall_timeout"] += 1
+                self._abort("it has not gone on with a message")
+                return
+        self._expecting = False
 
     def _take_turn(self, messages: list[Incoming]) -> list[Incoming]:
         """Replies of one turn leave together. Returns what has to wait for the next."""
@@ -347,11 +382,15 @@ class Client:
         """Wait until the outbox is empty and more calls can be taken."""
         await trio.lowlevel.checkpoint()
         await self._outbox.drained()
+        if self._overfull():
+            self._services.limits.reached["max_client_waiting_calls"] += 1
         while self._overfull():
             await self._change()
 
     def _broken(self, error: ProtocolError) -> None:
         self._services.counters.protocol_errors += 1
+        if isinstance(error, TooLongError) and self._connection.authenticated:
+            self._services.limits.reached["max_message"] += 1
         log.info("closing a connection: %s", error)
         self._end()
 
@@ -384,6 +423,7 @@ class Client:
         if self._running >= self._services.limits.max_client_requests:
             self._parked = self._parked if self._parked is not None else deque()
             self._parked.append(call)
+            self._services.limits.reached["max_client_requests"] += 1
             return None
         answer = self._services.dispatcher.answer(self._session, call)
         if isinstance(answer, bytes):
@@ -401,6 +441,7 @@ class Client:
             running.replied()
         self._running -= 1
         self._unpark()
+        self._end_if_closing()
         if self._changed is not None:
             self._changed.set()
             self._changed = None
@@ -438,6 +479,7 @@ class Client:
             await self._outbox.flush()
         except trio.TooSlowError:
             self._services.counters.dropped_slow += 1
+            self._services.limits.reached["client_stall_timeout"] += 1
             self._abort("it has not read for too long")
         except OSError as error:
             self._abort(str(error))

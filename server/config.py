@@ -169,7 +169,8 @@ class Settings(LibvirtdKeys, frozen=True, kw_only=True):
         Positive,
         About(
             _LIMITS,
-            "Seconds that a client with bytes waiting may take none; then it is dropped.",
+            "Seconds that a client with bytes waiting may take none, or that it may leave a message"
+            " unfinished; then it is dropped.",
             ours=True,
         ),
     ] = 30

@@ -55,7 +55,12 @@ async def serve_control(
 ) -> None:
     """Serve until cancelled; `anywhere` is whether requests may name any host of ours."""
     bounds = HttpLimits(connections=services.limits.max_control_clients)
-    await serve_http(listeners, ControlEndpoint(services, anywhere=anywhere).router, bounds)
+
+    def full() -> None:
+        services.limits.reached["max_control_clients"] += 1
+
+    router = ControlEndpoint(services, anywhere=anywhere).router
+    await serve_http(listeners, router, bounds, full)
 
 
 class ControlEndpoint:

@@ -265,6 +265,15 @@ async def _machines_run(drivers: Mapping[str, Driver]) -> bool:
 
 
 @asynccontextmanager
+async def _beside(work: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """With a task that is ended with the block."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(work)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
 async def _controlled(config: DaemonConfig, shared: Services) -> AsyncIterator[None]:
     """With the control endpoint beside, if there is one."""
     if not config.control:
@@ -272,12 +281,9 @@ async def _controlled(config: DaemonConfig, shared: Services) -> AsyncIterator[N
         return
     from virtbackupd.server.control_endpoint import serve_control  # noqa: PLC0415 - rarely used
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(
-            partial(serve_control, config.control, shared, anywhere=config.control_anywhere)
-        )
+    anywhere = config.control_anywhere
+    async with _beside(partial(serve_control, config.control, shared, anywhere=anywhere)):
         yield
-        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
@@ -291,10 +297,9 @@ async def _administered(
     from virtbackupd.server.admin.furnish import serve_admin  # noqa: PLC0415 - rarely used
 
     version = config.profile.libvirt.number
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve_admin, config.admin, shared, reception, version, config.tls)
+    work = partial(serve_admin, config.admin, shared, reception, version, config.tls)
+    async with _beside(work):
         yield
-        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
@@ -319,10 +324,8 @@ async def _measured(
             config.faults,
             config.driver_limits,
         )
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve_metrics, config.metrics, sources)
+        async with _beside(partial(serve_metrics, config.metrics, sources)):
             yield
-            nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
@@ -377,11 +380,15 @@ def _calm_collector() -> None:
 @asynccontextmanager
 async def _reception(config: DaemonConfig, shared: Services) -> AsyncIterator[Reception]:
     """Where clients live; in the end each finishes what it is at."""
-    async with trio.open_nursery() as nursery:
-        reception = Reception(nursery, shared, config.authentication, config.tls)
-        yield reception
-        reception.stop()
-    config.authentication.close()
+    try:
+        async with trio.open_nursery() as nursery:
+            reception = Reception(nursery, shared, config.authentication, config.tls)
+            yield reception
+            reception.stop()
+    finally:
+        config.authentication.close()
+        for driver in config.access:
+            driver.close()
 
 
 def _accept_all(

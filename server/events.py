@@ -237,6 +237,7 @@ class EventRouter:
         if not self.dropped:
             log.error("more than %d events wait for delivery: dropping", len(self._queue))
         self.dropped += 1
+        self.limits.reached["max_queued_events"] += 1
 
 
 class _Messages:

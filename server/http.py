@@ -47,12 +47,35 @@ class HttpLimits:
     """How long a refused body is still taken, so that its sender comes to read why."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Seats:
+    """Satisfies `listeners.Limit`; tells when somebody has to wait for a place."""
+
+    free: trio.Semaphore
+    full: Callable[[], None]
+
+    async def acquire(self) -> None:
+        if not self.free.value:
+            self.full()
+        await self.free.acquire()
+
+    def release(self) -> None:
+        self.free.release()
+
+
+def _no_one_is_told() -> None:
+    """For endpoints whose crowds nobody counts."""
+
+
 async def serve_http(
-    listeners: Sequence[Listener], router: Router, limits: HttpLimits | None = None
+    listeners: Sequence[Listener],
+    router: Router,
+    limits: HttpLimits | None = None,
+    full: Callable[[], None] = _no_one_is_told,
 ) -> None:
-    """Serve until cancelled; the sockets are the caller's."""
+    """Serve until cancelled; the sockets are the caller's. `full`: a client has to wait."""
     bounds = limits or HttpLimits()
-    limit = trio.Semaphore(bounds.connections)
+    limit = _Seats(trio.Semaphore(bounds.connections), full)
     async with trio.open_nursery() as nursery:
 
         def handle(accepted: socket.socket, _: Listener) -> None:

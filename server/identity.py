@@ -89,8 +89,8 @@ def group_name(gid: int) -> str | None:
     return _name(grp.getgrgid, gid)
 
 
-def forget_names() -> None:
-    """The databases have changed, or may have."""
+async def forget_names(_settings: object) -> None:
+    """For a reload of the configuration: the databases may have changed as well."""
     user_name.cache_clear()
     group_name.cache_clear()
 

@@ -6,7 +6,6 @@ follow from that. Knows no single key.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Literal, NamedTuple, TypeAlias, get_type_hints
 
@@ -19,8 +18,7 @@ class Allowed(NamedTuple):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class About:
+class About(NamedTuple):
     """What the page of all keys says about one."""
 
     group: str

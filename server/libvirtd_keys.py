@@ -42,6 +42,8 @@ _ALIVE = "Keepalive"
 
 _NO_WORKERS = "calls are not answered by a pool of threads: none has to wait for a free one"
 _OLD = "libvirt itself gave the key up"
+_ONE_BY_ONE = "calls of one administrator are answered one after the other"
+_LOCAL = "only programs of this machine connect, and the kernel tells when they are gone"
 _ANY_USER = "texts may hold `*` and `?`; an empty list lets nobody in"
 
 
@@ -185,15 +187,21 @@ class LibvirtdKeys(msgspec.Struct, frozen=True, kw_only=True):
     # Administration socket
     admin_max_clients: Annotated[Positive, About(_ADMIN, "As `max_clients`.")] = 5
     admin_max_queued_clients: Annotated[Positive, About(_ADMIN, "As `max_queued_clients`.")] = 5
-    admin_max_client_requests: Annotated[Positive, About(_ADMIN, "As `max_client_requests`.")] = 5
+    admin_max_client_requests: Annotated[
+        Positive, About(_ADMIN, "As `max_client_requests`.", no_effect=_ONE_BY_ONE)
+    ] = 5
     admin_min_workers: Annotated[
         Count, About(_ADMIN, "Threads at least.", no_effect=_NO_WORKERS)
     ] = 1
     admin_max_workers: Annotated[
         Positive, About(_ADMIN, "Threads at most.", no_effect=_NO_WORKERS)
     ] = 5
-    admin_keepalive_interval: Annotated[Interval, About(_ADMIN, "As `keepalive_interval`.")] = 5
-    admin_keepalive_count: Annotated[Count, About(_ADMIN, "As `keepalive_count`.")] = 5
+    admin_keepalive_interval: Annotated[
+        Interval, About(_ADMIN, "As `keepalive_interval`.", no_effect=_LOCAL)
+    ] = 5
+    admin_keepalive_count: Annotated[
+        Count, About(_ADMIN, "As `keepalive_count`.", no_effect=_LOCAL)
+    ] = 5
     admin_keepalive_required: Annotated[
         Flag, About(_ADMIN, "Refuse clients without keepalive.", no_effect=_OLD)
     ] = False

@@ -25,6 +25,7 @@ class Limits:
     max_clients: int = 5000
     max_client_requests: int = 5
     keepalive: KeepalivePolicy = field(default_factory=KeepalivePolicy)
+    admin_max_clients: int = 5
     max_anonymous_clients: int = 0
     """Clients that have not logged in; 0 is no limit."""
     max_client_waiting_calls: int = 256
@@ -53,6 +54,7 @@ def limits_of(settings: Settings) -> Limits:
         max_clients=settings.max_clients,
         max_client_requests=settings.max_client_requests,
         keepalive=KeepalivePolicy(settings.keepalive_interval, settings.keepalive_count),
+        admin_max_clients=settings.admin_max_clients,
         max_anonymous_clients=settings.max_anonymous_clients,
         max_client_waiting_calls=settings.max_client_waiting_calls,
         max_client_callbacks=settings.max_client_callbacks,

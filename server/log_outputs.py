@@ -23,6 +23,10 @@ JOURNAL: Final = "/run/systemd/journal/socket"
 SYSLOG: Final = "/dev/log"
 
 _PRIVATE: Final = 0o600
+_ESCAPES: Final = {
+    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != 9
+} | {code: f"\\u{code:04x}" for code in (0x2028, 0x2029)}
+"""What a peer has written must not look like a line of its own, nor move a terminal's cursor."""
 _LONGEST: Final = 48 * 1024
 """Characters of a message in a datagram; the kernel takes no longer ones for sure."""
 _SEND_DEADLINE: Final = 1.0
@@ -44,7 +48,8 @@ class TextForm(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         text = super().formatMessage(record)
-        return text + "".join(f" {name}={value}" for name, value in fields_of(record).items())
+        text += "".join(f" {name}={value}" for name, value in fields_of(record).items())
+        return text.translate(_ESCAPES)
 
 
 class JsonForm(logging.Formatter):

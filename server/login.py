@@ -3,6 +3,7 @@
 A `Login` is one client's; it ends with the client known. Knows no procedure and no driver.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple, Protocol
@@ -33,6 +34,10 @@ class SaslLogin(Protocol):
     def name(self) -> str:
         """Who the client says it is, as far as it has said so."""
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether it has been refused so often that it need not be listened to any more."""
+
     def mechanisms(self) -> str:
         """Those on offer, with commas between them."""
 
@@ -53,6 +58,9 @@ class SaslServer(Protocol):
     """Makes logins."""
 
     def login(self, identity: Identity) -> SaslLogin: ...
+
+    def allow(self, names: Sequence[str] | None) -> None:
+        """Let in, from now on, whose name fits one of these patterns; None is everybody."""
 
 
 class PolkitServer(Protocol):

@@ -156,9 +156,14 @@ def follow(logs: Logs) -> Callable[[Settings], Awaitable[None]]:
     return changed
 
 
-def _set_audit(settings: Settings) -> None:
+def check_audit(settings: Settings) -> None:
+    """ConfigError when audit lines have to be written and have nowhere to go."""
     if settings.audit_level > 1 and not settings.audit_logging:
         raise ConfigError(_NO_AUDIT)
+
+
+def _set_audit(settings: Settings) -> None:
+    check_audit(settings)
     logging.getLogger(AUDIT).disabled = not (settings.audit_level and settings.audit_logging)
 
 

@@ -38,7 +38,7 @@ def metrics_router(sources: Sources) -> Router:
 
 
 def _text(metrics: Sequence[Metric]) -> bytes:
-    # Takes a tenth of a second and 12 MiB, which nobody has to spend before somebody asks.
+    # Loading takes longer than all the rest of the start; nobody waits for it before somebody asks.
     from virtbackupd.server.metrics_text import exposition  # noqa: PLC0415
 
     return exposition(metrics)

@@ -6,7 +6,7 @@ password holds up nobody; a few are kept for the next questions. Knows no proced
 
 import logging
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
@@ -124,15 +124,12 @@ class Polkit:
     @asynccontextmanager
     async def _used(self, connection: DBusConnection) -> AsyncIterator[DBusConnection]:
         """Keep it for the next question only when nothing went wrong."""
-        try:
+        with ExitStack() as end:
+            end.callback(connection.socket.close)
             yield connection
-        except BaseException:
-            connection.socket.close()
-            raise
-        if len(self._kept) < KEPT:
-            self._kept.append(connection)
-        else:
-            connection.socket.close()
+            if len(self._kept) < KEPT:
+                end.pop_all()
+                self._kept.append(connection)
 
     async def _open(self) -> DBusConnection:
         with trio.fail_after(BUS_DEADLINE):

@@ -1,20 +1,45 @@
 """Reading the configuration again while the daemon runs: who wants to know is told, in turn.
 
-Knows neither the file nor what anybody makes of it.
+Knows which keys hold at once, and neither the file nor what anybody makes of it.
 """
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import trio
 
 from virtbackupd.server.config import ConfigError, Settings
+from virtbackupd.server.keys import table
 from virtbackupd.server.listeners import ListenError
 
 log = logging.getLogger(__name__)
 
 Hook: TypeAlias = Callable[[Settings], Awaitable[None]]
+
+AT_ONCE: Final = frozenset({
+    "max_clients", "max_anonymous_clients", "admin_max_clients", "max_client_requests",
+    "max_client_waiting_calls", "max_client_callbacks", "max_client_streams", "max_client_unread",
+    "client_stall_timeout", "login_timeout", "keepalive_interval", "keepalive_count",
+    "max_message", "max_queued_events", "max_jobs", "max_nbd_clients", "max_xml", "max_xml_depth",
+    "ca_file", "cert_file", "key_file", "crl_file",
+    "tls_no_sanity_certificate", "tls_no_verify_certificate", "tls_allowed_dn_list",
+    "sasl_allowed_username_list", "access_rules",
+    "log_level", "log_filters", "log_outputs", "log_format", "audit_level", "audit_logging",
+})  # fmt: skip
+"""Keys that hold as soon as they have been read again."""
+
+
+def tell_later(started: Settings) -> Hook:
+    """Names the keys that have changed and can only hold from the next start."""
+
+    async def hook(settings: Settings) -> None:
+        held = {each.name for each in table(Settings) if not each.about.no_effect} - AT_ONCE
+        changed = sorted(key for key in held if getattr(settings, key) != getattr(started, key))
+        if changed:
+            raise ConfigError(f"what has changed in {', '.join(changed)} holds from a new start on")
+
+    return hook
 
 
 class Reloading:

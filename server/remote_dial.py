@@ -6,6 +6,7 @@ Hands out a stream that is ready for the first call. Knows no frame.
 import os
 import ssl
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -68,19 +69,17 @@ async def _unix(paths: Sequence[Path]) -> trio.SocketStream:
 
 
 async def _encrypted(stream: trio.SocketStream, uri: RemoteUri) -> trio.abc.Stream:
-    try:
-        secured = trio.SSLStream(stream, _context(uri), server_hostname=uri.host)
-        await secured.do_handshake()
-        confirmed = bytes(await secured.receive_some(len(_CONFIRMED)))
-    except (ssl.SSLError, trio.BrokenResourceError) as error:
-        await trio.aclose_forcefully(stream)
-        raise CannotConnect(f"{uri.host}:{uri.port}: {_tls_reason(error)}") from error
-    except BaseException:
-        await trio.aclose_forcefully(stream)
-        raise
-    if confirmed != _CONFIRMED:
-        await trio.aclose_forcefully(stream)
-        raise CannotConnect(f"{uri.host}:{uri.port} refuses this client's certificate")
+    async with AsyncExitStack() as undo:
+        undo.push_async_callback(trio.aclose_forcefully, stream)
+        try:
+            secured = trio.SSLStream(stream, _context(uri), server_hostname=uri.host)
+            await secured.do_handshake()
+            confirmed = bytes(await secured.receive_some(len(_CONFIRMED)))
+        except (ssl.SSLError, trio.BrokenResourceError) as error:
+            raise CannotConnect(f"{uri.host}:{uri.port}: {_tls_reason(error)}") from error
+        if confirmed != _CONFIRMED:
+            raise CannotConnect(f"{uri.host}:{uri.port} refuses this client's certificate")
+        undo.pop_all()
     return secured
 
 

@@ -3,6 +3,7 @@
 Knows the configuration's keys, and no client.
 """
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ from virtbackupd.server.listeners import Listener
 from virtbackupd.server.login import Authentication, PolkitServer, SaslServer, Scheme
 from virtbackupd.server.reloading import Hook
 from virtbackupd.server.tls import TlsError, TlsFiles, TlsRules, TlsServer, check_sanity
+
+log = logging.getLogger(__name__)
 
 SYSTEM_FILES = TlsFiles(
     Path("/etc/pki/CA/cacert.pem"),
@@ -98,6 +101,13 @@ def open_tls(listeners: Sequence[Listener], settings: Settings) -> TlsServer | N
 def open_logins(listeners: Sequence[Listener], settings: Settings) -> Authentication:
     """What the sockets ask their clients to log in with. ConfigError when it cannot be had."""
     wanted = {each.scheme for each in listeners}
+    for each in listeners:
+        if each.scheme is Scheme.SASL and not each.secure:
+            log.warning(
+                "nobody can log in at %s:%s: auth_tcp asks for sasl, which is refused where nothing"
+                " encrypts; use TLS",
+                each.host, each.port,
+            )  # fmt: skip
     return Authentication(
         sasl=_sasl(settings) if Scheme.SASL in wanted else None,
         polkit=_polkit() if Scheme.POLKIT in wanted else None,
@@ -113,6 +123,16 @@ def reload_tls(tls: TlsServer) -> Hook:
             await tls.reload(files, tls_rules(settings))
         except TlsError as error:
             raise ConfigError(f"the certificates in use stay as they were: {error}") from error
+
+    return hook
+
+
+def reload_logins(authentication: Authentication) -> Hook:
+    """For logins to come, the names that may log in by then."""
+
+    async def hook(settings: Settings) -> None:
+        if authentication.sasl is not None:
+            authentication.sasl.allow(settings.sasl_allowed_username_list)
 
     return hook
 

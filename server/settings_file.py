@@ -5,7 +5,6 @@ over the defaults. Knows no single key.
 """
 
 import re
-import tomllib
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +73,8 @@ class _File:
     """The text of a file and what it says."""
 
     def __init__(self, path: Path, text: str) -> None:
+        import tomllib  # noqa: PLC0415 - many a daemon has no file
+
         self._path = path
         self._text = text
         self._known = {key.name: key for key in keys()}

@@ -19,7 +19,7 @@ _OTHERS_PASS = stat.S_IXOTH
 
 def grant(listeners: Sequence[Listener], settings: Settings) -> None:
     """Set group and permissions of each socket with a path, and let whoever may into its folder."""
-    group = _group(settings.unix_sock_group)
+    group = find_group(settings.unix_sock_group)
     for listener in listeners:
         if listener.path is not None:
             text = (
@@ -52,7 +52,8 @@ def _open_folder(folder: Path, mode: int, group: int) -> None:
     folder.chmod(wanted)
 
 
-def _group(name: str) -> int:
+def find_group(name: str) -> int:
+    """Its number, -1 for no name. ConfigError when there is no such group."""
     if not name:
         return -1
     try:

@@ -3,6 +3,7 @@
 Every reason not to start becomes a `StartError` with one clear line. Knows no option and no frame.
 """
 
+import gc
 import logging
 import os
 import resource
@@ -37,6 +38,7 @@ from virtbackupd.server.control_address import control_uris, listen_control, lis
 from virtbackupd.server.daemon import DaemonConfig, DriverChoice, run
 from virtbackupd.server.env_file import EnvFile, variables
 from virtbackupd.server.faulted import ProcedureNames
+from virtbackupd.server.identity import forget_names
 from virtbackupd.server.limits import driver_limits_of, limits_of
 from virtbackupd.server.listeners import (
     ADMIN_NAME,
@@ -49,11 +51,17 @@ from virtbackupd.server.listeners import (
     listen_tls,
     listen_unix,
 )
-from virtbackupd.server.logs import Logs
-from virtbackupd.server.reloading import Reloading
-from virtbackupd.server.security import open_logins, open_tls, reload_tls, with_schemes
+from virtbackupd.server.logs import Logs, check_audit
+from virtbackupd.server.reloading import Hook, Reloading, tell_later
+from virtbackupd.server.security import (
+    open_logins,
+    open_tls,
+    reload_logins,
+    reload_tls,
+    with_schemes,
+)
 from virtbackupd.server.session import default_uri
-from virtbackupd.server.socket_access import grant, grant_path
+from virtbackupd.server.socket_access import find_group, grant, grant_path
 from virtbackupd.server.systemd import ADMIN, READ_ONLY, TLS, Notifier, Passed, passed_sockets
 from virtbackupd.server.transcript import Transcript
 
@@ -77,6 +85,8 @@ def start(
     """Returns after an orderly stop. `tables` are settings of drivers, by the driver's name."""
     opened: list[Listener] = []
     env_file = EnvFile(Path(settings.env_file)) if settings.env_file else None
+    # Drivers and the interface text stay as well; the daemon turns it on again once it is ready.
+    gc.disable()
     try:
         config = replace(
             _prepare(settings, opened),
@@ -88,6 +98,8 @@ def start(
         )
         if reloading is not None and config.tls is not None:
             reloading.hooks.append(reload_tls(config.tls))
+        if reloading is not None:
+            reloading.hooks += [*_reload_access(config), tell_later(settings)]
         if env_file is not None:
             _prepare_env_file(env_file)
         _allow_many_files()
@@ -105,9 +117,32 @@ def start(
             raise
         raise StartError(refusal.message) from error
     finally:
+        gc.enable()
         close_all(opened)
         if env_file is not None:
             env_file.remove()
+
+
+def examine(settings: Settings) -> None:
+    """What can be told of a start without opening anything. StartError."""
+    try:
+        check_audit(settings)
+        _choose_drivers(settings)
+        clock_from(settings.clock)
+        find_profile(settings.profile)
+        for port in (settings.tls_port, settings.tcp_port):
+            port_number(port)
+        for address in (*settings.tcp, *settings.tls):
+            parse_address(address)
+        find_group(settings.unix_sock_group)
+        _access(settings)
+        _faults(settings)
+        if settings.world:
+            _readable(settings.world)
+    except ConfigError as error:
+        raise StartError(str(error)) from error
+    except DriverError as error:
+        raise StartError(error.message) from error
 
 
 def _prepare_env_file(env_file: EnvFile) -> None:
@@ -178,12 +213,27 @@ def _access(settings: Settings) -> "Sequence[AccessDriver]":
     return access_drivers(settings)
 
 
+def _reload_access(config: DaemonConfig) -> list[Hook]:
+    found = [reload_logins(config.authentication), forget_names]
+    if config.access:
+        from virtbackupd.server.access.choosing import reload_rules  # noqa: PLC0415 - rarely used
+
+        found.append(reload_rules(config.access))
+    return found
+
+
 def _admin_socket(settings: Settings, passed: Sequence[Passed]) -> Listener | None:
     """What systemd passes, or else our own; none where systemd passes others only."""
     if passed:
         return next((_adopted(each) for each in passed if each.kind == ADMIN), None)
-    listener = listen_path(_socket_dir(settings) / ADMIN_NAME)
-    grant_path(listener.path or Path(), settings.unix_sock_admin_perms)
+    path = _socket_dir(settings) / ADMIN_NAME
+    listener = listen_path(path)
+    try:
+        grant_path(path, settings.unix_sock_admin_perms)
+        listener.socket.listen(settings.admin_max_queued_clients)
+    except ListenError:
+        listener.close()
+        raise
     return listener
 
 

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 HANDSHAKE_DEADLINE = 10.0
 """Seconds from being accepted to having shown a certificate."""
+DISMISSAL_DEADLINE = 1.0
+"""Seconds for a refused peer to close its side."""
 FAREWELL_DEADLINE = 5.0
 """Seconds that the last bytes may take to leave when the client is served no longer."""
 CHUNK = 65_536
@@ -154,6 +156,9 @@ class TlsServer:
                     with theirs:
                         yield Admitted(theirs, dn)
                     nursery.cancel_scope.deadline = trio.current_time() + FAREWELL_DEADLINE
+        except RefusedError:
+            await _dismiss(wire)
+            raise
         finally:
             await trio.aclose_forcefully(stream)
 
@@ -169,6 +174,17 @@ class TlsServer:
         except trio.TooSlowError as error:
             raise RefusedError("the TLS handshake took too long") from error
         return dn
+
+
+async def _dismiss(wire: trio.SocketStream) -> None:
+    """Let the peer say its last: after a reset, virsh is ended by a signal before it tells why."""
+    with (
+        trio.move_on_after(DISMISSAL_DEADLINE),
+        suppress(trio.BrokenResourceError, trio.ClosedResourceError),
+    ):
+        await wire.send_eof()
+        while await wire.receive_some(CHUNK):
+            continue
 
 
 async def _inward(stream: "trio.SSLStream[trio.SocketStream]", near: trio.SocketStream) -> None:

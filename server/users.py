@@ -12,15 +12,16 @@ import os
 import re
 import secrets
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from hmac import digest
 from pathlib import Path
 from threading import Lock
 from typing import Final, NamedTuple
+
+from virtbackupd.server.private_file import replace_file
 
 MECHANISM: Final = "SCRAM-SHA-256"
 ITERATIONS: Final = 65_536
@@ -179,7 +180,7 @@ def changing(path: Path) -> Iterator[Users]:
         with _locked(path.parent):
             users = read_users(path) if path.exists() else Users()
             yield users
-            _replace(path, _format(users))
+            replace_file(path, _format(users))
     except OSError as error:
         raise UsersError(f"cannot change {path}: {error.strerror}") from error
 
@@ -192,21 +193,6 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _replace(path: Path, text: str) -> None:
-    """`mkstemp` makes files that are the owner's alone."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(handle)
-        Path(name).replace(path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            Path(name).unlink()
-        raise
 
 
 class UserFile:

@@ -36,6 +36,7 @@ Rules = Path | str | Mapping[str, object] | Sequence[Mapping[str, object]]
 LONGEST_ADDRESS: Final = 107
 """Bytes of a Unix socket's path, sun_path without its end."""
 DRIVERS: Final[Mapping[str, str]] = {"test": "memory", "qemu": "memory"}
+LOOPBACK: Final = "127.0.0.1"
 _PREFIX = "vb-"
 
 
@@ -57,6 +58,8 @@ class ServeOptions(TypedDict, total=False):
     """Which driver answers which scheme; by default the in-memory one both test: and qemu:."""
     tcp: bool
     """Whether a loopback port is listened on as well."""
+    control: bool
+    """Whether the control endpoint answers on a loopback port, for programs in other languages."""
     transcript: int
     """How many calls and events are remembered."""
 
@@ -71,6 +74,7 @@ class Options:
     clock: Clock | str = "real"
     drivers: Mapping[str, str] = field(default_factory=lambda: DRIVERS)
     tcp: bool = False
+    control: bool = False
     transcript: int = LIMIT
 
 
@@ -87,24 +91,26 @@ class Prepared:
 def prepared(options: Options) -> Iterator[Prepared]:
     """StartError when something asked for cannot be had. At the end nothing is left."""
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_short_folder()))
-    listeners: list[Listener] = []
+    opened: list[Listener] = []
     try:
-        yield _prepare(options, folder, listeners)
+        yield _prepare(options, folder, opened)
     except (DriverError, ListenError) as error:
         raise StartError(str(error)) from error
     finally:
-        close_all(listeners)
+        close_all(opened)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _prepare(options: Options, folder: Path, listeners: list[Listener]) -> Prepared:
+def _prepare(options: Options, folder: Path, opened: list[Listener]) -> Prepared:
     clock = options.clock if isinstance(options.clock, Clock) else clock_from(options.clock)
     transcript = Transcript(clock, options.transcript)
     state_dir = folder / "state"
     state_dir.mkdir()
-    listeners += listen_unix(folder)
-    if options.tcp:
-        listeners += listen_tcp("127.0.0.1", 0)
+    opened += listen_unix(folder)
+    opened += listen_tcp(LOOPBACK, 0) if options.tcp else []
+    listeners = tuple(opened)
+    control = listen_tcp(LOOPBACK, 0) if options.control else []
+    opened += control
     config = DaemonConfig(
         listeners,
         [DriverChoice(scheme, name, _factory(name)) for scheme, name in options.drivers.items()],
@@ -113,6 +119,7 @@ def _prepare(options: Options, folder: Path, listeners: list[Listener]) -> Prepa
         clock=clock,
         profile=find_profile(options.profile),
         transcript=transcript,
+        control=control,
         calm_collector=False,
     )
     return Prepared(folder, config, transcript)

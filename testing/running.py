@@ -60,7 +60,9 @@ async def _opened(options: Options) -> AsyncIterator[Server]:
                 with body:
                     yield server
     except ExceptionGroup as error:
-        raise _explained(error) from error
+        reason = _explained(error)
+        # Who reads what a test printed is to see the reason, not its way through the daemon.
+        raise reason from (None if isinstance(reason, StartError) else error)
     body.raise_again()
 
 

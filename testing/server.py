@@ -11,6 +11,7 @@ from urllib.parse import quote
 import msgspec
 
 from virtbackupd.drivers.interface import Answer
+from virtbackupd.server.control_address import control_uris
 from virtbackupd.server.listeners import READ_ONLY_NAME, SOCKET_NAME
 from virtbackupd.server.session import default_uri
 from virtbackupd.server.transcript import Entry, Transcript
@@ -36,6 +37,7 @@ class Server:
         self._loop = loop
         self._driver = services.drivers.open("").driver
         self._tcp = [found for found in prepared.config.listeners if found.path is None]
+        self._control_uris = control_uris(prepared.config.control)
         self._schemes = [choice.scheme for choice in prepared.config.drivers]
         self.socket_dir = prepared.folder
         self.transcript = TranscriptHandle(loop, prepared.transcript)
@@ -64,6 +66,13 @@ class Server:
             raise LookupError("this server listens on no TCP port: start it with tcp=True")
         scheme, path = self._parts(self._schemes[0])
         return f"{scheme}+tcp://{self._tcp[0].host}:{self._tcp[0].port}{path}"
+
+    @property
+    def control_url(self) -> str:
+        """Of the control endpoint; LookupError unless started with `control=True`."""
+        if not self._control_uris:
+            raise LookupError("this server has no control endpoint: start it with control=True")
+        return self._control_uris[0]
 
     def uri_of(self, scheme: str, *, read_only: bool = False) -> str:
         """Over the Unix socket; LookupError for a scheme that is not served."""

@@ -70,20 +70,21 @@ class BackupDefinition:
 
 def parse_backup(xml: str) -> BackupDefinition:
     root = parse_document(xml, "domainbackup", origin=Origin.DOMAIN)
-    pull = root.get("mode") == "pull"
-    (PULL_SCHEMA if pull else PUSH_SCHEMA).validate(root)
-    return BackupDefinition(
-        pull=pull,
-        incremental=child_text(root, "incremental"),
-        server=_read_server(root),
-        disks=_read_disks(root, pull=pull),
-    )
+    (PULL_SCHEMA if _is_pull(root) else PUSH_SCHEMA).validate(root)
+    return _read_backup(root)
 
 
 def restore_backup(xml: str) -> BackupDefinition:
     """Read what `format_backup` made of a running backup, with what it had been given."""
-    root = parse_document(xml, "domainbackup", origin=Origin.DOMAIN)
-    pull = root.get("mode") == "pull"
+    return _read_backup(parse_document(xml, "domainbackup", origin=Origin.DOMAIN))
+
+
+def _is_pull(root: etree._Element) -> bool:
+    return root.get("mode") == "pull"
+
+
+def _read_backup(root: etree._Element) -> BackupDefinition:
+    pull = _is_pull(root)
     return BackupDefinition(
         pull=pull,
         incremental=child_text(root, "incremental"),

@@ -19,6 +19,7 @@ from virtbackupd.drivers.errors import (
 )
 from virtbackupd.drivers.events import TypedParameter
 from virtbackupd.drivers.flags import check_none
+from virtbackupd.drivers.json_commands import read_agent_command
 from virtbackupd.drivers.memory import guest_info as details
 from virtbackupd.drivers.memory.guest import Guest, require_active
 
@@ -131,14 +132,7 @@ def _failure(name: str, reason: str) -> InternalError:
 
 
 def _read_command(domain: Guest, text: str) -> tuple[str, Json]:
-    try:
-        request = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InternalError(
-            f"the agent command for domain {domain.ref.name} is not JSON: {error}"
-        ) from None
-    if not isinstance(request, dict) or not isinstance(request.get("execute"), str):
-        raise InternalError('an agent command is an object like {"execute": "guest-ping"}')
+    request = read_agent_command(domain.ref.name, text)
     arguments = request.get("arguments", {})
     if not isinstance(arguments, dict):
         raise _failure(request["execute"], "its arguments are not an object")

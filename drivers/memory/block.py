@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from virtbackupd.drivers.disks import require_disk
 from virtbackupd.drivers.enums import BlockJobType
 from virtbackupd.drivers.errors import (
     BlockCopyActive,
@@ -22,7 +23,6 @@ from virtbackupd.drivers.interface import Answer, BlockInfo, BlockJobInfo
 from virtbackupd.drivers.jobs import DiskState
 from virtbackupd.drivers.memory.images import file_stamp
 from virtbackupd.drivers.memory.media import measure
-from virtbackupd.drivers.memory.stats import require_disk
 
 if TYPE_CHECKING:
     from virtbackupd.drivers.definitions.disk import DiskDefinition
@@ -43,7 +43,7 @@ _INDEXED = re.compile(r"(.+)\[(\d{1,9})\]")
 def get_block_info(domain: "MemoryDomain", path: str, flags: int) -> Answer[BlockInfo]:
     """Allocation and capacity; of an inactive domain's disk what its file has, if it is new."""
     check_none(flags, "virDomainGetBlockInfo")
-    disk = require_disk(domain, path)
+    disk = require_disk(domain.definition, path)
     if not domain.active and disk.source is not None:
         return _info_of_file(domain, disk)
     image = _medium(domain, path)
@@ -65,7 +65,7 @@ def block_resize(domain: "MemoryDomain", path: str, size: int, flags: int) -> No
     if size > _MAX_SIZE:
         raise InvalidArgument(f"a disk of {size} bytes is beyond {_MAX_SIZE}", origin=Origin.DOMAIN)
     domain.require_active()
-    disk = require_disk(domain, path)
+    disk = require_disk(domain.definition, path)
     if disk.empty or disk.read_only:
         raise OperationUnsupported(f"disk {disk.target} is empty or read-only, it has no new size")
     if _in_backup(domain, disk.target):
@@ -77,7 +77,7 @@ def get_block_job_info(domain: "MemoryDomain", path: str, flags: int) -> BlockJo
     """The disk's part in the running backup."""
     _JOB_INFO.check(flags)
     domain.require_active()
-    job = _job(domain, require_disk(domain, path).target)
+    job = _job(domain, require_disk(domain.definition, path).target)
     if job is None:
         return BlockJobInfo(0, 0, 0, 0, 0)
     speed = job.bandwidth if flags & _BYTES else -(-job.bandwidth >> 20)
@@ -88,7 +88,7 @@ def block_job_abort(domain: "MemoryDomain", path: str, flags: int) -> None:
     """End the disk's part; the rest of the backup ends with it."""
     _JOB_ABORT.check(flags)
     domain.require_active()
-    disk = require_disk(domain, path)
+    disk = require_disk(domain.definition, path)
     job = _required_job(domain, disk.target)
     if flags & _PIVOT:
         raise BlockCopyActive(f"the backup of disk {disk.target} has nothing to pivot to")
@@ -105,7 +105,7 @@ def block_job_set_speed(domain: "MemoryDomain", path: str, bandwidth: int, flags
     if bandwidth > _MAX_SIZE:
         raise InvalidArgument(f"a bandwidth of {bandwidth} is beyond {_MAX_SIZE}")
     domain.require_active()
-    job = _required_job(domain, require_disk(domain, path).target)
+    job = _required_job(domain, require_disk(domain.definition, path).target)
     job.bandwidth = bandwidth
     if domain.backup is not None:
         domain.backup.speed_changed(job)
@@ -121,7 +121,7 @@ def set_block_threshold(domain: "MemoryDomain", dev: str, threshold: int, flags:
         if domain.backup.set_threshold(target, int(index), threshold):
             return
     target = indexed[1] if indexed is not None else dev
-    domain.counters(require_disk(domain, target).target).threshold = threshold
+    domain.counters(require_disk(domain.definition, target).target).threshold = threshold
 
 
 def require_free(domain: "MemoryDomain", target: str) -> None:
@@ -137,7 +137,7 @@ def _in_backup(domain: "MemoryDomain", target: str) -> bool:
 
 
 def _medium(domain: "MemoryDomain", path: str) -> "Image":
-    disk = require_disk(domain, path)
+    disk = require_disk(domain.definition, path)
     image = domain.disk_image(disk.target)
     if image is None:
         raise InvalidArgument(f"drive {disk.target} of domain {domain.ref.name} has no medium")

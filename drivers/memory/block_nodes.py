@@ -5,11 +5,11 @@ for either hypervisor find it. Builds plain dictionaries; formats nothing and ch
 """
 
 import re
-import string
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 from virtbackupd.drivers.definitions.disk import DiskDefinition
+from virtbackupd.drivers.disks import place_of
 from virtbackupd.drivers.memory.bitmap import Bitmap
 from virtbackupd.drivers.memory.clusters import CLUSTER
 from virtbackupd.drivers.memory.guest import Guest
@@ -40,7 +40,7 @@ def device_alias(disk: DiskDefinition) -> str:
     """The alias that libvirt would give the device."""
     named = _TARGET.fullmatch(disk.target)
     if disk.bus == "virtio" and named is not None:
-        return f"virtio-disk{_number(named[1])}"
+        return f"virtio-disk{place_of(named[1])}"
     return f"{disk.bus or 'disk'}-{disk.target}"
 
 
@@ -144,14 +144,6 @@ def _names(index: int, disk: DiskDefinition) -> Iterator[str]:
     yield device_alias(disk)
     yield f"drive-{device_alias(disk)}"
     yield device_path(disk)
-
-
-def _number(letters: str) -> int:
-    """`a` is 0, `z` 25, `aa` 26."""
-    number = 0
-    for letter in letters:
-        number = number * 26 + string.ascii_lowercase.index(letter) + 1
-    return number - 1
 
 
 def _depth(image: Image) -> int:

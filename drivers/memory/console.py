@@ -9,15 +9,10 @@ from typing import Final
 
 import trio
 
-from virtbackupd.drivers.consoles import find_pty
-from virtbackupd.drivers.errors import OperationFailed, UnsupportedFlags
+from virtbackupd.drivers.consoles import OPEN, find_pty, make_way
 from virtbackupd.drivers.interface import ConsoleStream
 from virtbackupd.drivers.memory.guest import Guest, require_active
 
-FORCE: Final = 1
-"""VIR_DOMAIN_CONSOLE_FORCE: disconnect whoever holds the console."""
-SAFE: Final = 2
-"""VIR_DOMAIN_CONSOLE_SAFE: only if sessions exclude each other, which they always do here."""
 MAX_OUTPUT: Final = 64 * 1024
 
 
@@ -57,19 +52,11 @@ class GuestConsole(ConsoleStream):
 
 def open_console(domain: Guest, dev_name: str | None, flags: int) -> GuestConsole:
     """Open the console with that alias; without one the first console, or else serial port."""
-    if unknown := flags & ~(FORCE | SAFE):
-        raise UnsupportedFlags(f"unsupported flags 0x{unknown:x} in virDomainOpenConsole")
+    OPEN.check(flags)
     require_active(domain)
     device = find_pty(domain.definition, dev_name)
     # A console on a serial port is the same line under another alias.
-    held = domain.consoles.get(device.port)
-    if held is not None and not held.closed:
-        if not flags & FORCE:
-            raise OperationFailed(
-                f"console {device.alias} of domain {domain.ref.name} is open already:"
-                " close it, or take it over by force"
-            )
-        held.close()
+    make_way(domain.consoles.get(device.port), device, domain.ref.name, flags)
     session = domain.consoles[device.port] = GuestConsole(domain.ref.name)
     return session
 

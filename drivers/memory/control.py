@@ -6,7 +6,6 @@ module has its commands as a table; this one knows none of them.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -26,8 +25,7 @@ class NoArguments(Arguments, frozen=True):
     """Of a command that takes none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """What a command works on."""
 
     host: "Host"
@@ -35,8 +33,7 @@ class Target:
     """The one whose monitor was used, or which the request to the endpoint names."""
 
 
-@dataclass(frozen=True, slots=True)
-class ControlCommand:
+class ControlCommand(msgspec.Struct, frozen=True):
     """One command; its result must be what JSON can say."""
 
     about: str
@@ -74,6 +71,7 @@ def call(
     try:
         arguments = msgspec.convert(given, command.arguments)
     except msgspec.ValidationError as error:
-        raise InvalidArgument(f"control command {name}: {error}") from None
+        takes = ", ".join(command.arguments.__struct_fields__) or "no arguments"
+        raise InvalidArgument(f"control command {name}: {error}; it takes {takes}") from None
     result: Awaitable[object] | object = command.run(target, arguments)
     return result

@@ -6,15 +6,13 @@ after a kill the bitmaps of this run do not exist, and older ones are inconsiste
 
 from typing import TYPE_CHECKING
 
-from virtbackupd.drivers.enums import ShutoffReason, StoppedDetail
 from virtbackupd.drivers.memory import lifecycle
 from virtbackupd.drivers.memory.media import chain
+from virtbackupd.drivers.stops import CRASHED
 
 if TYPE_CHECKING:
     from virtbackupd.drivers.memory.domain import MemoryDomain
     from virtbackupd.drivers.memory.image import Image
-
-CRASHED = lifecycle.Stop(StoppedDetail.FAILED, ShutoffReason.CRASHED)
 
 
 def kill(domain: "MemoryDomain") -> None:

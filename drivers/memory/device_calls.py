@@ -5,20 +5,17 @@ anything else waits for the next start. Contents of a new disk's file come from 
 """
 
 from collections.abc import Callable
-from enum import IntFlag
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lxml import etree
 
+from virtbackupd.drivers import device_rules
 from virtbackupd.drivers.definitions import device_edits
 from virtbackupd.drivers.definitions.document import parse_fragment
 from virtbackupd.drivers.definitions.domain import DomainDefinition
 from virtbackupd.drivers.definitions.tree import child_attribute
-from virtbackupd.drivers.errors import (
-    ConfigUnsupported,
-    OperationInvalid,
-    OperationUnsupported,
-)
+from virtbackupd.drivers.enums import DeviceModify
+from virtbackupd.drivers.errors import OperationUnsupported
 from virtbackupd.drivers.events import DomainDeviceAdded, DomainDeviceRemoved
 from virtbackupd.drivers.flags import FlagRules
 from virtbackupd.drivers.memory import block, media
@@ -27,14 +24,6 @@ from virtbackupd.drivers.memory.block_nodes import device_alias
 if TYPE_CHECKING:
     from virtbackupd.drivers.definitions.disk import DiskDefinition
     from virtbackupd.drivers.memory.domain import MemoryDomain
-
-
-class Modify(IntFlag):
-    """virDomainDeviceModifyFlags."""
-
-    LIVE = 1
-    CONFIG = 2
-    FORCE = 4
 
 
 class _Change(NamedTuple):
@@ -46,7 +35,6 @@ class _Change(NamedTuple):
 
 
 _HOT_BUSES: Final = ("virtio", "scsi", "usb")
-_HOTPLUGGABLE: Final = ("disk", "interface")
 
 
 async def attach(domain: "MemoryDomain", xml: str, flags: int) -> None:
@@ -67,14 +55,16 @@ async def update(domain: "MemoryDomain", xml: str, flags: int) -> None:
 async def _change(domain: "MemoryDomain", xml: str, flags: int, change: _Change) -> None:
     change.rules.check(flags)
     device = parse_fragment(xml, "device document")
-    if not flags & (Modify.LIVE | Modify.CONFIG):
-        flags |= Modify.LIVE if domain.active else Modify.CONFIG
-    if flags & Modify.LIVE:
-        _require_hotpluggable(domain, device)
+    flags = device_rules.which_meant(domain, flags)
+    if flags & DeviceModify.LIVE:
+        domain.require_active()
+        device_rules.require_hotpluggable(device)
         await _take_files(domain, change.edit(domain.definition, xml), device)
     # Nothing waits from here: both definitions change, or none.
-    stored = change.edit(_stored(domain), xml) if flags & Modify.CONFIG else domain.persistent
-    if flags & Modify.LIVE:
+    stored = domain.persistent
+    if flags & DeviceModify.CONFIG:
+        stored = change.edit(device_rules.require_stored(domain), xml)
+    if flags & DeviceModify.LIVE:
         domain.require_active()
         change.live(domain, change.edit(domain.definition, xml), device)
     domain.persistent = stored
@@ -120,30 +110,9 @@ def _update_live(domain: "MemoryDomain", edited: DomainDefinition, device: etree
     domain.live = edited
 
 
-_ATTACH: Final = _Change(
-    FlagRules("virDomainAttachDeviceFlags", Modify.LIVE | Modify.CONFIG),
-    device_edits.attach_device,
-    _attach_live,
-)
-_DETACH: Final = _Change(
-    FlagRules("virDomainDetachDeviceFlags", Modify.LIVE | Modify.CONFIG),
-    device_edits.detach_device,
-    _detach_live,
-)
-_UPDATE: Final = _Change(
-    FlagRules("virDomainUpdateDeviceFlags", Modify.LIVE | Modify.CONFIG | Modify.FORCE),
-    device_edits.update_device,
-    _update_live,
-)
-
-
-def _require_hotpluggable(domain: "MemoryDomain", device: etree._Element) -> None:
-    domain.require_active()
-    if device.tag not in _HOTPLUGGABLE:
-        raise ConfigUnsupported(
-            f"a <{device.tag}> of a running domain cannot be changed: use the flag CONFIG and"
-            " start the domain again"
-        )
+_ATTACH: Final = _Change(device_rules.ATTACH, device_edits.attach_device, _attach_live)
+_DETACH: Final = _Change(device_rules.DETACH, device_edits.detach_device, _detach_live)
+_UPDATE: Final = _Change(device_rules.UPDATE, device_edits.update_device, _update_live)
 
 
 def _require_hot_bus(domain: "MemoryDomain", disk: "DiskDefinition") -> None:
@@ -152,14 +121,6 @@ def _require_hot_bus(domain: "MemoryDomain", disk: "DiskDefinition") -> None:
             f"disk {disk.target!r} on the bus {disk.bus!r} cannot come or go while domain"
             f" {domain.ref.name} runs: use one of {', '.join(_HOT_BUSES)}"
         )
-
-
-def _stored(domain: "MemoryDomain") -> DomainDefinition:
-    if domain.persistent is None:
-        raise OperationInvalid(
-            f"domain {domain.ref.name} is transient: it has no stored definition"
-        )
-    return domain.persistent
 
 
 def _disk(definition: DomainDefinition, device: etree._Element) -> "DiskDefinition | None":

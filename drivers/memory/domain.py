@@ -11,7 +11,7 @@ from virtbackupd.drivers import backup_rules, checkpoint_rules
 from virtbackupd.drivers.checkpoint_tree import CheckpointTree
 from virtbackupd.drivers.defined_domain import DefinedDomain
 from virtbackupd.drivers.definitions.domain import DomainDefinition
-from virtbackupd.drivers.enums import DomainState, ShutoffReason
+from virtbackupd.drivers.enums import DeviceModify, DomainState, ShutoffReason
 from virtbackupd.drivers.errors import OperationInvalid
 from virtbackupd.drivers.events import DomainRef, TypedParameter
 from virtbackupd.drivers.flags import JOB_STATS, FlagRules, check_none
@@ -275,13 +275,13 @@ class MemoryDomain(DefinedDomain):
 
     # Devices
     async def attach_device(self, xml: str) -> None:
-        await device_calls.attach(self, xml, device_calls.Modify.LIVE)
+        await device_calls.attach(self, xml, DeviceModify.LIVE)
 
     async def attach_device_flags(self, xml: str, flags: int) -> None:
         await device_calls.attach(self, xml, flags)
 
     async def detach_device(self, xml: str) -> None:
-        await device_calls.detach(self, xml, device_calls.Modify.LIVE)
+        await device_calls.detach(self, xml, DeviceModify.LIVE)
 
     async def detach_device_flags(self, xml: str, flags: int) -> None:
         await device_calls.detach(self, xml, flags)

@@ -3,6 +3,7 @@
 Only a bundle; whatever happens on it is in the modules that use it.
 """
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,8 +40,8 @@ class Host:
     """Bytes per second at which a push begins; 0 is no limit."""
     secrets: SecretStore = field(init=False)
     snapshots: Snapshots = field(default_factory=Snapshots)
-    image_dir: Path = Path("/nonexistent")
-    """Where images without a path of their own seem to lie."""
+    image_dir: Path = Path(os.devnull)
+    """Where images without a path of their own seem to lie; nothing can be made in the default."""
     stand_ins: StandIns = field(default_factory=StandIns)
     clock: Clock = field(default_factory=Clock)
     shown: ShownHost = field(default_factory=ShownHost)

@@ -1,8 +1,8 @@
 """Starting, pausing and stopping domains, with the states and events of libvirt's QEMU driver.
 
 Every function runs to its end without waiting, except that a start waits for the contents of
-disks that are real files. Definitions come and go in `persistence`; what a
-stop means for a running backup is `backup`'s business.
+disks that are real files. Definitions come in `define` and go in `undefine`; what a stop means for
+a running backup is `backup`'s business.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,15 +15,14 @@ from virtbackupd.drivers.enums import (
     ResumedDetail,
     RunningReason,
     ShutdownDetail,
-    ShutoffReason,
     StartedDetail,
-    StoppedDetail,
     SuspendedDetail,
 )
 from virtbackupd.drivers.errors import ArgumentUnsupported, OperationInvalid
 from virtbackupd.drivers.events import DomainReboot
 from virtbackupd.drivers.flags import CREATE, FlagRules
 from virtbackupd.drivers.memory import console, media
+from virtbackupd.drivers.stops import DESTROYED, SAVED, SHUT_DOWN, Stop
 
 if TYPE_CHECKING:
     from virtbackupd.drivers.definitions.domain import DomainDefinition
@@ -45,18 +44,6 @@ class SavedState(NamedTuple):
 
     definition: "DomainDefinition"
     paused: bool
-
-
-class Stop(NamedTuple):
-    """One way to end: the event's detail and the reason that remains."""
-
-    detail: StoppedDetail
-    reason: ShutoffReason
-
-
-DESTROYED = Stop(StoppedDetail.DESTROYED, ShutoffReason.DESTROYED)
-SHUT_DOWN = Stop(StoppedDetail.SHUTDOWN, ShutoffReason.SHUTDOWN)
-SAVED = Stop(StoppedDetail.SAVED, ShutoffReason.SAVED)
 
 
 async def start(domain: "MemoryDomain", flags: int) -> None:

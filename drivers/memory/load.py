@@ -38,11 +38,6 @@ def read_header(path: str) -> Header | None:
     return parse_header(first, path) if first.startswith(MAGIC) else None
 
 
-def load_image(path: str, format: str | None = None) -> Image:  # noqa: A002
-    """Load a file and its backing files; without a format, the file's first bytes tell it."""
-    return Loader().image(path, format)
-
-
 def load_layer(path: str, header: Header, backing: Image | None) -> Image:
     """Load one qcow2 file on top of an image that is there already."""
     return Loader().layer(path, header, backing)
@@ -64,12 +59,15 @@ class Loader:
     def image(
         self,
         path: str,
-        format: str | None,  # noqa: A002
+        format: str | None = None,  # noqa: A002
         backing: Image | None = None,
         *,
         depth: int = 0,
     ) -> Image:
-        """A file on `backing`, or on what its header names: a known image, or again a file."""
+        """A file on `backing`, or on what its header names: a known image, or again a file.
+
+        Without a format, the file's first bytes tell it.
+        """
         if depth > _MAX_CHAIN:
             raise ImageFormatError(f"{path} has a backing chain of more than {_MAX_CHAIN} files")
         if format not in _FORMATS:

@@ -1,4 +1,4 @@
-"""The monitor of a running domain: JSON commands go to `qmp`, lines for humans are read here.
+"""The monitor of a domain: JSON commands go to `qmp`, lines for humans are read here.
 
 Lines follow QEMU's: a command, its arguments, quotes around those with spaces. Answers of the
 monitor end their lines with CR LF; those of `qemu-io` are that tool's own. A line that makes no
@@ -17,6 +17,7 @@ from virtbackupd.drivers.memory import block_nodes, qemu_io, qmp
 from virtbackupd.drivers.memory.guest import Guest, require_active
 from virtbackupd.drivers.memory.sizes import format_size
 
+_CONTROL: Final = "x-virtbackupd"
 HMP: Final = 1
 """VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP: the command is a line for humans."""
 
@@ -35,10 +36,18 @@ def run(domain: Guest, cmd: str, flags: int) -> Answer[str]:
         raise UnsupportedFlags(f"unsupported flags 0x{unknown:x} in virDomainQemuMonitorCommand")
     if "\0" in cmd:
         raise InvalidArgument(f"the monitor command for domain {domain.ref.name} holds a NUL byte")
-    require_active(domain)
+    if not (domain.active or _is_control(cmd, flags)):
+        require_active(domain)
     if flags & HMP:
         return run_line(domain, cmd)
     return qmp.run(domain, cmd, run_line)
+
+
+def _is_control(cmd: str, flags: int) -> bool:
+    """Those commands are ours to answer and need no QEMU."""
+    if flags & HMP:
+        return cmd.split(maxsplit=1)[:1] == [_CONTROL]
+    return qmp.is_control(cmd)
 
 
 def run_line(domain: Guest, line: str) -> Answer[str]:
@@ -223,5 +232,5 @@ _LINES: Final[dict[str, _Line]] = {
     "stop": _Line(_json_twin("stop"), 0, "pause the guest"),
     "system_powerdown": _Line(_json_twin("system_powerdown"), 0, "press the power button"),
     "system_reset": _Line(_json_twin("system_reset"), 0, "press the reset button"),
-    "x-virtbackupd": _Line(_control, 50, "COMMAND [KEY=VALUE...]: arrange what is to be tested"),
+    _CONTROL: _Line(_control, 50, "COMMAND [KEY=VALUE...]: arrange what is to be tested"),
 }

@@ -12,8 +12,9 @@ from typing import Final, TypeAlias
 from uuid import UUID
 
 from virtbackupd.drivers.enums import DomainState
-from virtbackupd.drivers.errors import DriverError, InternalError
+from virtbackupd.drivers.errors import DriverError
 from virtbackupd.drivers.interface import Answer
+from virtbackupd.drivers.json_commands import read_command
 from virtbackupd.drivers.memory import block_nodes, control_commands, qmp_bitmaps
 from virtbackupd.drivers.memory.block_nodes import Json
 from virtbackupd.drivers.memory.control import UnknownCommand
@@ -27,12 +28,7 @@ HumanMonitor: TypeAlias = Callable[[Guest, str], Answer[str]]
 
 def run(domain: Guest, text: str, human: HumanMonitor) -> Answer[str]:
     """Answer one command; `human` executes what `human-monitor-command` carries."""
-    try:
-        request = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InternalError(
-            f"the monitor command for domain {domain.ref.name} is not JSON: {error}"
-        ) from None
+    request = read_command(domain.ref.name, text, "monitor")
     try:
         result = _execute(domain, request, human)
     except (QmpError, DriverError) as error:
@@ -40,6 +36,18 @@ def run(domain: Guest, text: str, human: HumanMonitor) -> Answer[str]:
     if isinstance(result, Awaitable):
         return _later(request, result)
     return _reply(request, {"return": result})
+
+
+def is_control(text: str) -> bool:
+    """Whether a command asks for something of the control channel; False when it is no JSON."""
+    if control_commands.MONITOR_PREFIX not in text:
+        return False
+    try:
+        request = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    name = request.get("execute") if isinstance(request, dict) else None
+    return isinstance(name, str) and name.startswith(control_commands.MONITOR_PREFIX)
 
 
 def execute(domain: Guest, name: str) -> object:

@@ -11,9 +11,9 @@ from functools import lru_cache
 from itertools import chain
 from typing import Final, NamedTuple, TypeAlias
 
+from virtbackupd.drivers import disks
 from virtbackupd.drivers.definitions.disk import DiskDefinition
 from virtbackupd.drivers.enums import DomainStats, TypedParameterType
-from virtbackupd.drivers.errors import InvalidArgument
 from virtbackupd.drivers.events import TypedParameter
 from virtbackupd.drivers.interface import BlockStats
 from virtbackupd.drivers.memory.guest import DiskCounters, Guest, require_active
@@ -26,7 +26,6 @@ REQUEST_TIME: Final = 10_000
 _VCPU_RUNNING: Final = 1
 _INT: Final = int(TypedParameterType.INT)
 _UINT: Final = int(TypedParameterType.UINT)
-_LLONG: Final = int(TypedParameterType.LLONG)
 _ULLONG: Final = int(TypedParameterType.ULLONG)
 _STRING: Final = int(TypedParameterType.STRING)
 _CACHED: Final = 4096
@@ -47,16 +46,6 @@ class DiskFigures(NamedTuple):
     threshold: int
 
 
-_DISK_FIELDS: Final = (
-    "rd.reqs",
-    "rd.bytes",
-    "rd.times",
-    "wr.reqs",
-    "wr.bytes",
-    "wr.times",
-    "fl.reqs",
-    "fl.times",
-)
 _NET_FIELDS: Final = tuple(
     f"{way}.{what}" for way in ("rx", "tx") for what in ("bytes", "pkts", "errs", "drop")
 )
@@ -85,32 +74,18 @@ def cpu_time(domain: Guest) -> int:
 
 def block_stats(domain: Guest, disk: str) -> BlockStats:
     """The counters of a disk, of all disks together when `disk` is empty."""
-    total = _total(domain, disk)
-    return BlockStats(
-        total.read_requests, total.read_bytes, total.write_requests, total.write_bytes, errors=-1
-    )
+    return disks.block_stats(_total(domain, disk))
 
 
 def block_stats_params(domain: Guest, disk: str) -> list[TypedParameter]:
     """The same figures as typed parameters."""
-    total = _total(domain, disk)
-    figures = {
-        "wr_bytes": total.write_bytes,
-        "wr_operations": total.write_requests,
-        "rd_bytes": total.read_bytes,
-        "rd_operations": total.read_requests,
-        "flush_operations": total.flush_requests,
-        "wr_total_times": 0,
-        "rd_total_times": 0,
-        "flush_total_times": 0,
-    }
-    return [TypedParameter(field, _LLONG, value) for field, value in figures.items()]
+    return disks.block_stats_params(_total(domain, disk))
 
 
 def _total(domain: Guest, name: str) -> DiskCounters:
     require_active(domain)
     if name:
-        return domain.counters(require_disk(domain, name).target)
+        return domain.counters(disks.require_disk(domain.definition, name).target)
     each = [domain.counters(disk.target) for disk in domain.definition.disks]
     return DiskCounters(
         read_requests=sum(counters.read_requests for counters in each),
@@ -119,15 +94,6 @@ def _total(domain: Guest, name: str) -> DiskCounters:
         write_bytes=sum(counters.write_bytes for counters in each),
         flush_requests=sum(counters.flush_requests for counters in each),
     )
-
-
-def require_disk(domain: Guest, name: str) -> DiskDefinition:
-    """The disk with that target or source path; InvalidArgument names the disks there are."""
-    disk = domain.definition.find_disk(name)
-    if disk is None:
-        known = ", ".join(disk.target for disk in domain.definition.disks) or "none"
-        raise InvalidArgument(f"domain {domain.ref.name} has no disk {name!r}; its disks: {known}")
-    return disk
 
 
 def _state(domain: Guest) -> Parameters:
@@ -256,7 +222,7 @@ def _in_use(figures: DiskFigures) -> list[tuple[str, int]]:
         figures.flush_requests,
         0,
     )
-    rows = list(zip(_DISK_FIELDS, requests, strict=True))
+    rows = list(zip(disks.REQUEST_FIELDS, requests, strict=True))
     if figures.capacity:
         rows.append(("allocation", figures.allocation))
         rows.append(("capacity", figures.capacity))

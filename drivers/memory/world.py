@@ -103,7 +103,6 @@ class World(NamedTuple):
 
 def load_world(path: Path | None, image_dir: Path) -> World:
     """Read a world file, or take the default; disks without path seem to lie in `image_dir`."""
-    image_dir.mkdir(parents=True, exist_ok=True)
     file = read_world_file(path) if path is not None else WorldFile("<default>", _DEFAULT_WORLD)
     return _Loader(file, image_dir).load()
 

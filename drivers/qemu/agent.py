@@ -23,6 +23,7 @@ from virtbackupd.drivers.errors import (
 )
 from virtbackupd.drivers.events import TypedParameter
 from virtbackupd.drivers.flags import check_none
+from virtbackupd.drivers.json_commands import read_agent_command
 from virtbackupd.drivers.qemu import guest_answers
 
 if TYPE_CHECKING:
@@ -241,7 +242,7 @@ async def command(
     if timeout < _BLOCK:
         raise InvalidArgument(f"an agent timeout of {timeout} is below the minimum {_BLOCK}")
     require_agent(domain)
-    request = _request(domain, cmd)
+    request = read_agent_command(domain.ref.name, cmd)
     async with conversation(domain) as talk:
         answer = await talk.ask(request, _seconds(timeout))
     if "error" in answer:
@@ -256,15 +257,3 @@ def _seconds(timeout: int) -> float:
     if timeout == _NOWAIT:
         return SYNC_DEADLINE
     return COMMAND_DEADLINE if timeout < 0 else float(timeout)
-
-
-def _request(domain: "QemuDomain", text: str) -> Json:
-    try:
-        request = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InternalError(
-            f"the agent command for domain {domain.ref.name} is not JSON: {error}"
-        ) from None
-    if not isinstance(request, dict) or not isinstance(request.get("execute"), str):
-        raise InternalError('an agent command is an object like {"execute": "guest-ping"}')
-    return request

@@ -7,7 +7,7 @@ that a restarted daemon uses on the note (`rollback`).
 """
 
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -76,14 +76,13 @@ async def begin(
     job = BackupJob(domain.ref.name, documents.backup.pull)
     limits().check_job(sum(other.jobs.job is not None for other in domain.host.domains))
     domain.jobs.begin(job)
-    try:
+    with ExitStack() as undo:
+        undo.callback(domain.jobs.finish, None)
         async with domain.modify(_API):
             plan = await _plan(domain, documents, flags, job)
             with trio.fail_after(checkpoint.PATIENCE, shield=True):
                 backup = await _start(domain, plan, job, flags)
-    except BaseException:
-        domain.jobs.finish(None)
-        raise
+        undo.pop_all()
     domain.host.nursery.start_soon(backup.run)
     scratch_room.look_if_paused(domain, backup)
 

@@ -3,13 +3,13 @@
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from virtbackupd.drivers.disks import require_disk
 from virtbackupd.drivers.errors import InvalidArgument
 from virtbackupd.drivers.events import DomainBlockThreshold
 from virtbackupd.drivers.flags import check_none
 from virtbackupd.drivers.interface import BlockInfo
 from virtbackupd.drivers.qemu import disk_figures
 from virtbackupd.drivers.qemu.image_info import virtual_size
-from virtbackupd.drivers.qemu.stats import require_disk
 
 if TYPE_CHECKING:
     from virtbackupd.drivers.definitions.disk import DiskDefinition
@@ -22,7 +22,7 @@ _INDEXED: Final = re.compile(r"(.+)\[(\d{1,9})\]")
 async def get_block_info(domain: "QemuDomain", path: str, flags: int) -> BlockInfo:
     """Allocation and capacity, also of an inactive domain's disk."""
     check_none(flags, "virDomainGetBlockInfo")
-    disk = require_disk(domain, path)
+    disk = require_disk(domain.definition, path)
     if disk.empty:
         raise InvalidArgument(f"drive {disk.target} of domain {domain.ref.name} has no medium")
     sizes = (await disk_figures.file_sizes([disk])).get(disk.local_path or "")
@@ -59,7 +59,7 @@ async def set_block_threshold(domain: "QemuDomain", dev: str, threshold: int, fl
 
 def _storage_node(domain: "QemuDomain", dev: str) -> str:
     indexed = _INDEXED.fullmatch(dev)
-    target = require_disk(domain, indexed[1] if indexed else dev).target
+    target = require_disk(domain.definition, indexed[1] if indexed else dev).target
     if indexed is not None:
         return f"libvirt-{int(indexed[2])}-storage"
     nodes = domain.nodes.disks.get(target)

@@ -19,6 +19,7 @@ from virtbackupd.drivers.definitions.address import (
     write_address,
 )
 from virtbackupd.drivers.definitions.tree import child_attribute
+from virtbackupd.drivers.disks import place_of
 from virtbackupd.drivers.errors import ConfigUnsupported
 
 _NAME: Final = re.compile(r"(?:fd|hd|sd|vd|xvd|ubd)([a-z]{1,4})")
@@ -37,10 +38,7 @@ def disk_index(target: str) -> int:
         raise ConfigUnsupported(
             f"disk target {target!r} has no letter that gives its place: name it vda, sdb and so on"
         )
-    index = 0
-    for letter in found[1]:
-        index = index * 26 + ord(letter) - ord("a") + 1
-    return index - 1
+    return place_of(found[1])
 
 
 def _ide(index: int) -> DriveAddress:

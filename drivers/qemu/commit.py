@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 from lxml import etree
 
+from virtbackupd.drivers.disks import require_disk
 from virtbackupd.drivers.enums import BlockJobStatus, BlockJobType
 from virtbackupd.drivers.errors import (
     BlockCopyActive,
@@ -30,7 +31,6 @@ from virtbackupd.drivers.qemu.block_jobs import ENDED
 from virtbackupd.drivers.qemu.checkpoint import PATIENCE, reopen
 from virtbackupd.drivers.qemu.qmp import QmpError
 from virtbackupd.drivers.qemu.state_file import PARTS, Part
-from virtbackupd.drivers.qemu.stats import require_disk
 
 if TYPE_CHECKING:
     from virtbackupd.drivers.qemu.bitmaps import Images
@@ -72,7 +72,7 @@ async def begin(
     _COMMIT.check(flags)
     domain.require_active()
     async with domain.modify("virDomainBlockCommit"):
-        target = require_disk(domain, path).target
+        target = require_disk(domain.definition, path).target
         require_free(domain, target)
         commit = _planned(domain.nodes.disks[target], base, top, flags)
         speed = bandwidth if flags & _BYTES else bandwidth << 20

@@ -11,23 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from virtbackupd.drivers.consoles import find_pty
-from virtbackupd.drivers.errors import (
-    InternalError,
-    OperationFailed,
-    SystemFailure,
-    UnsupportedFlags,
-)
+from virtbackupd.drivers.consoles import OPEN, find_pty, make_way
+from virtbackupd.drivers.errors import InternalError, SystemFailure
 from virtbackupd.drivers.interface import ConsoleStream
 from virtbackupd.drivers.qemu.live_xml import terminal
 
 if TYPE_CHECKING:
     from virtbackupd.drivers.qemu.domain import QemuDomain
 
-FORCE: Final = 1
-"""VIR_DOMAIN_CONSOLE_FORCE: disconnect whoever holds the console."""
-SAFE: Final = 2
-"""VIR_DOMAIN_CONSOLE_SAFE: only if sessions exclude each other, which they always do here."""
 _CHUNK: Final = 16 * 1024
 
 
@@ -69,8 +60,7 @@ class TerminalStream(ConsoleStream):
 
 def open_console(domain: "QemuDomain", dev_name: str | None, flags: int) -> TerminalStream:
     """Open the console with that alias; without one the first console, or else serial port."""
-    if unknown := flags & ~(FORCE | SAFE):
-        raise UnsupportedFlags(f"unsupported flags 0x{unknown:x} in virDomainOpenConsole")
+    OPEN.check(flags)
     run = domain.require_run()
     device = find_pty(domain.definition, dev_name)
     path = terminal(domain.definition, device.alias)
@@ -78,14 +68,7 @@ def open_console(domain: "QemuDomain", dev_name: str | None, flags: int) -> Term
         raise InternalError(
             f"character device {device.alias} of domain {domain.ref.name} has no terminal"
         )
-    held = run.consoles.get(path)
-    if held is not None and not held.closed:
-        if not flags & FORCE:
-            raise OperationFailed(
-                f"console {device.alias} of domain {domain.ref.name} is open already:"
-                " close it, or take it over by force"
-            )
-        held.close()
+    make_way(run.consoles.get(path), device, domain.ref.name, flags)
     session = run.consoles[path] = TerminalStream(_open_terminal(path))
     return session
 

@@ -5,15 +5,15 @@ is changed is in `hotplug` and `media`.
 """
 
 from dataclasses import dataclass
-from enum import IntFlag
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from lxml import etree
 
-from virtbackupd.drivers import store
+from virtbackupd.drivers import device_rules, store
 from virtbackupd.drivers.definitions import device_edits
 from virtbackupd.drivers.definitions.document import parse_fragment
-from virtbackupd.drivers.errors import ConfigUnsupported, OperationInvalid, OperationUnsupported
+from virtbackupd.drivers.enums import DeviceModify
+from virtbackupd.drivers.errors import OperationUnsupported
 from virtbackupd.drivers.flags import FlagRules
 from virtbackupd.drivers.qemu import define, hotplug, media
 from virtbackupd.drivers.qemu.prepare import completed
@@ -24,21 +24,6 @@ if TYPE_CHECKING:
 
     from virtbackupd.drivers.definitions.domain import DomainDefinition
     from virtbackupd.drivers.qemu.domain import QemuDomain
-
-
-class Modify(IntFlag):
-    """virDomainDeviceModifyFlags."""
-
-    LIVE = 1
-    CONFIG = 2
-    FORCE = 4
-
-
-_ATTACH: Final = FlagRules("virDomainAttachDeviceFlags", Modify.LIVE | Modify.CONFIG)
-_DETACH: Final = FlagRules("virDomainDetachDeviceFlags", Modify.LIVE | Modify.CONFIG)
-_DETACH_ALIAS: Final = FlagRules("virDomainDetachDeviceAlias", Modify.LIVE | Modify.CONFIG)
-_UPDATE: Final = FlagRules("virDomainUpdateDeviceFlags", Modify.LIVE | Modify.CONFIG | Modify.FORCE)
-_HOTPLUGGABLE: Final = ("disk", "interface")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +37,26 @@ class _Change:
 
 async def attach(domain: "QemuDomain", xml: str, flags: int) -> None:
     """Plug a device in."""
-    await _change(domain, xml, flags, _Change(_ATTACH, device_edits.attach_device, _attach_live))
+    change = _Change(device_rules.ATTACH, device_edits.attach_device, _attach_live)
+    await _change(domain, xml, flags, change)
 
 
 async def detach(domain: "QemuDomain", xml: str, flags: int) -> None:
     """Take a device out."""
-    await _change(domain, xml, flags, _Change(_DETACH, device_edits.detach_device, _detach_live))
+    change = _Change(device_rules.DETACH, device_edits.detach_device, _detach_live)
+    await _change(domain, xml, flags, change)
 
 
 async def update(domain: "QemuDomain", xml: str, flags: int) -> None:
     """Change a medium, a link, or any device of the stored definition."""
-    await _change(domain, xml, flags, _Change(_UPDATE, device_edits.update_device, _update_live))
+    change = _Change(device_rules.UPDATE, device_edits.update_device, _update_live)
+    await _change(domain, xml, flags, change)
 
 
 async def detach_alias(domain: "QemuDomain", alias: str, flags: int) -> None:
     """Take out the device of that name."""
-    _DETACH_ALIAS.check(flags)
-    async with domain.modify(_DETACH_ALIAS.function):
+    device_rules.DETACH_ALIAS.check(flags)
+    async with domain.modify(device_rules.DETACH_ALIAS.function):
         live, stored = _affected(domain, flags)
         if stored is not None:
             raise OperationUnsupported(
@@ -96,22 +84,17 @@ async def _change(domain: "QemuDomain", xml: str, flags: int, change: _Change) -
 
 def _affected(domain: "QemuDomain", flags: int) -> "tuple[bool, DomainDefinition | None]":
     """Whether the running machine is meant, and the stored definition if that is meant."""
-    if not flags & (Modify.LIVE | Modify.CONFIG):
-        flags |= Modify.LIVE if domain.active else Modify.CONFIG
-    if flags & Modify.LIVE:
+    flags = device_rules.which_meant(domain, flags)
+    if flags & DeviceModify.LIVE:
         domain.require_run()
-    if not flags & Modify.CONFIG:
+    if not flags & DeviceModify.CONFIG:
         return True, None
-    if domain.persistent is None:
-        raise OperationInvalid(
-            f"domain {domain.ref.name} is transient: it has no stored definition"
-        )
-    return bool(flags & Modify.LIVE), domain.persistent
+    return bool(flags & DeviceModify.LIVE), device_rules.require_stored(domain)
 
 
 async def _attach_live(domain: "QemuDomain", device: etree._Element, flags: int) -> None:
     del flags
-    _require_hotpluggable(device)
+    device_rules.require_hotpluggable(device)
     if device.tag == "disk":
         await hotplug.attach_disk(domain, device)
     else:
@@ -120,21 +103,13 @@ async def _attach_live(domain: "QemuDomain", device: etree._Element, flags: int)
 
 async def _detach_live(domain: "QemuDomain", device: etree._Element, flags: int) -> None:
     del flags
-    _require_hotpluggable(device)
+    device_rules.require_hotpluggable(device)
     await hotplug.detach(domain, device)
 
 
 async def _update_live(domain: "QemuDomain", device: etree._Element, flags: int) -> None:
-    _require_hotpluggable(device)
+    device_rules.require_hotpluggable(device)
     if device.tag == "disk":
-        await media.change(domain, device, force=bool(flags & Modify.FORCE))
+        await media.change(domain, device, force=bool(flags & DeviceModify.FORCE))
     else:
         await hotplug.update_link(domain, device)
-
-
-def _require_hotpluggable(device: etree._Element) -> None:
-    if device.tag not in _HOTPLUGGABLE:
-        raise ConfigUnsupported(
-            f"a <{device.tag}> of a running domain cannot be changed: use the flag CONFIG and"
-            " start the domain again"
-        )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from virtbackupd.drivers.disks import require_disk
 from virtbackupd.drivers.enums import BlockJobType
 from virtbackupd.drivers.errors import (
     BlockCopyActive,
@@ -17,7 +18,6 @@ from virtbackupd.drivers.flags import FlagRules
 from virtbackupd.drivers.interface import BlockJobInfo
 from virtbackupd.drivers.jobs import DiskState
 from virtbackupd.drivers.qemu import commit
-from virtbackupd.drivers.qemu.stats import require_disk
 
 if TYPE_CHECKING:
     from virtbackupd.drivers.qemu.domain import QemuDomain
@@ -38,7 +38,7 @@ async def get_info(domain: "QemuDomain", path: str, flags: int) -> BlockJobInfo:
     """Progress and limit of the disk's job; not found is no error."""
     _JOB_INFO.check(flags)
     domain.require_active()
-    target = require_disk(domain, path).target
+    target = require_disk(domain.definition, path).target
     job = _job_id(domain, target)
     for found in await domain.monitor.execute("query-block-jobs") if job else ():
         if found["device"] == job:
@@ -53,7 +53,7 @@ async def set_speed(domain: "QemuDomain", path: str, bandwidth: int, flags: int)
     if bandwidth > _MAX_SPEED:
         raise InvalidArgument(f"a bandwidth of {bandwidth} is beyond {_MAX_SPEED}")
     domain.require_active()
-    job = _require_job(domain, require_disk(domain, path).target)
+    job = _require_job(domain, require_disk(domain.definition, path).target)
     await domain.monitor.execute("block-job-set-speed", {"device": job, "speed": bandwidth})
 
 
@@ -61,7 +61,7 @@ async def abort(domain: "QemuDomain", path: str, flags: int) -> None:
     """End the disk's job; the rest of a backup ends with it."""
     _JOB_ABORT.check(flags)
     domain.require_active()
-    target = require_disk(domain, path).target
+    target = require_disk(domain.definition, path).target
     job = _require_job(domain, target)
     backup = domain.backup
     if backup is None or not backup.uses(target):

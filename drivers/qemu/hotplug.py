@@ -5,6 +5,7 @@ leaves the definition when QEMU says that it has gone. The caller has the turn.
 """
 
 from copy import deepcopy
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -43,6 +44,7 @@ from virtbackupd.drivers.qemu.live_nodes import add_nodes, delete_nodes
 from virtbackupd.drivers.qemu.pci import PciBuses
 from virtbackupd.drivers.qemu.prepare import capabilities_of
 from virtbackupd.drivers.qemu.qmp import QmpError
+from virtbackupd.drivers.qemu.undo import undone_by
 
 if TYPE_CHECKING:
     from virtbackupd.drivers.definitions.domain import DomainDefinition
@@ -67,14 +69,10 @@ async def attach_disk(domain: "QemuDomain", device: etree._Element) -> None:
     live, placed = _placed(domain.definition, device)
     nodes = await domain.nodes.probe(disk)
     await add_nodes(domain, nodes)
-    try:
+    async with undone_by(partial(delete_nodes, domain, nodes), PATIENCE):
         build = await _build(domain, live)
         hardware = read_disk_hardware(placed)
         await _device_add(domain, disk_device(build, hardware, nodes.node, None))
-    except BaseException:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + PATIENCE):
-            await delete_nodes(domain, nodes)
-        raise
     domain.nodes.disks[disk.target] = nodes
     show_chain(placed, nodes)
     await _added(domain, device_edits.attach_device(domain.definition, format_element(placed)),
@@ -95,12 +93,8 @@ async def attach_interface(domain: "QemuDomain", device: etree._Element) -> None
         )
     backend = netdev(interface)
     await domain.monitor.execute("netdev_add", backend)
-    try:
+    async with undone_by(partial(_forget_netdev, domain, backend["id"]), PATIENCE):
         await _device_add(domain, interface_device(build, interface, None))
-    except BaseException:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + PATIENCE):
-            await _forget_netdev(domain, backend["id"])
-        raise
     await _added(domain, device_edits.attach_device(domain.definition, format_element(placed)),
                  interface.place.alias)  # fmt: skip
 

@@ -5,6 +5,7 @@ start is `lifecycle`'s business.
 """
 
 import shutil
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -18,6 +19,7 @@ from virtbackupd.drivers.qemu.prepare import Prepared, prepare
 from virtbackupd.drivers.qemu.process import Launch, Process
 from virtbackupd.drivers.qemu.qmp import Monitor, MonitorLost
 from virtbackupd.drivers.qemu.run import Run
+from virtbackupd.drivers.qemu.undo import undone_by
 
 if TYPE_CHECKING:
     from virtbackupd.drivers.definitions.domain import DomainDefinition
@@ -54,14 +56,10 @@ async def launch(
     domain.live = definition
     domain.enter(DomainState.PAUSED, PausedReason.STARTING_UP)
     paths = host.settings.run_paths(domain.ref.id, domain.ref.name)
-    try:
+    async with undone_by(partial(_forget, domain, paths), _CLEAN_UP_GRACE):
         prepared = await prepare(domain, definition, paths, incoming)
         domain.live, domain.nodes = prepared.definition, prepared.nodes
         domain.run = await _run(domain, prepared, paths)
-    except BaseException:
-        lifecycle.failed_to_start(domain)
-        await _remove(paths)
-        raise
     return domain.run
 
 
@@ -97,9 +95,9 @@ async def _kill(started: Process) -> None:
     started.close()
 
 
-async def _remove(paths: DomainPaths) -> None:
-    with trio.CancelScope(shield=True, deadline=trio.current_time() + _CLEAN_UP_GRACE):
-        await trio.to_thread.run_sync(shutil.rmtree, paths.folder, True)  # noqa: FBT003
+async def _forget(domain: "QemuDomain", paths: DomainPaths) -> None:
+    lifecycle.failed_to_start(domain)
+    await trio.to_thread.run_sync(shutil.rmtree, paths.folder, True)  # noqa: FBT003
 
 
 async def connect(domain: "QemuDomain", paths: DomainPaths) -> Monitor:

@@ -7,6 +7,7 @@ business, what a stop means for a running backup is the backup's.
 
 import logging
 import shutil
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -32,7 +33,9 @@ from virtbackupd.drivers.flags import CREATE, FlagRules
 from virtbackupd.drivers.qemu import agent, block_jobs, guest_events, launch, save
 from virtbackupd.drivers.qemu.prepare import renew_variables
 from virtbackupd.drivers.qemu.qmp import MonitorLost
-from virtbackupd.drivers.qemu.run import CRASHED, DESTROYED, FAILED, SHUT_DOWN, Run, Stop
+from virtbackupd.drivers.qemu.run import Run
+from virtbackupd.drivers.qemu.undo import undone_by
+from virtbackupd.drivers.stops import CRASHED, DESTROYED, FAILED, SHUT_DOWN, Stop
 
 if TYPE_CHECKING:
     from virtbackupd.drivers.definitions.domain import DomainDefinition
@@ -84,12 +87,8 @@ async def boot(domain: "QemuDomain", definition: "DomainDefinition", *, paused: 
 
 
 async def _first_run(run: Run) -> None:
-    try:
+    async with undone_by(partial(end, run, FAILED), _CLEAN_UP_GRACE):
         await run_processors(run, RunningReason.BOOTED)
-    except BaseException:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + _CLEAN_UP_GRACE):
-            await end(run, FAILED)
-        raise
 
 
 async def run_processors(run: Run, reason: RunningReason) -> None:

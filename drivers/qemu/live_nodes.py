@@ -1,10 +1,11 @@
 """Block nodes that come to and go from a running QEMU, as whole chains. Knows no device."""
 
-from typing import TYPE_CHECKING
-
-import trio
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from virtbackupd.drivers.qemu.qmp import QmpError
+from virtbackupd.drivers.qemu.undo import undone_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -12,20 +13,16 @@ if TYPE_CHECKING:
     from virtbackupd.drivers.qemu.block_nodes import DiskNodes
     from virtbackupd.drivers.qemu.domain import QemuDomain
 
-_CLEAN_UP_GRACE = 30.0
+CLEAN_UP_GRACE: Final = 30.0
 
 
 async def add_nodes(domain: "QemuDomain", nodes: "DiskNodes") -> None:
     """All or none."""
-    added: list[str] = []
-    try:
+    added: deque[str] = deque()
+    async with undone_by(partial(_delete, domain, added), CLEAN_UP_GRACE):
         for props in nodes.blockdevs():
             await domain.monitor.execute("blockdev-add", props)
-            added.append(props["node-name"])
-    except BaseException:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + _CLEAN_UP_GRACE):
-            await _delete(domain, reversed(added))
-        raise
+            added.appendleft(props["node-name"])
 
 
 async def delete_nodes(domain: "QemuDomain", nodes: "DiskNodes") -> None:

@@ -4,6 +4,7 @@ The caller of `change` has the turn. A guest may lock the tray; only force opens
 """
 
 from copy import deepcopy
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from lxml import etree
@@ -12,6 +13,7 @@ from virtbackupd.drivers.definitions import device_edits
 from virtbackupd.drivers.definitions.disk import read_disk
 from virtbackupd.drivers.definitions.tree import child_attribute
 from virtbackupd.drivers.definitions.writer import format_element
+from virtbackupd.drivers.disks import require_disk
 from virtbackupd.drivers.errors import (
     InternalError,
     InvalidArgument,
@@ -23,9 +25,9 @@ from virtbackupd.drivers.flags import FlagRules
 from virtbackupd.drivers.qemu.block_nodes import DiskNodes
 from virtbackupd.drivers.qemu.default_devices import complete_disk
 from virtbackupd.drivers.qemu.live_details import show_chain
-from virtbackupd.drivers.qemu.live_nodes import add_nodes, delete_nodes
+from virtbackupd.drivers.qemu.live_nodes import CLEAN_UP_GRACE, add_nodes, delete_nodes
 from virtbackupd.drivers.qemu.qmp import QmpError
-from virtbackupd.drivers.qemu.stats import require_disk
+from virtbackupd.drivers.qemu.undo import undone_by
 
 if TYPE_CHECKING:
     from virtbackupd.drivers.definitions.disk import DiskDefinition
@@ -66,7 +68,7 @@ async def resize(domain: "QemuDomain", path: str, size: int, flags: int) -> None
         raise InvalidArgument(f"a disk of {size} bytes is beyond {_MAX_SIZE}", origin=Origin.DOMAIN)
     async with domain.modify(_RESIZE.function):
         domain.require_active()
-        disk = require_disk(domain, path)
+        disk = require_disk(domain.definition, path)
         nodes = domain.nodes.disks.get(disk.target)
         if disk.read_only or nodes is None or nodes.node is None:
             raise OperationUnsupported(
@@ -84,13 +86,10 @@ async def _swap(domain: "QemuDomain", alias: str, nodes: DiskNodes, *, force: bo
     """Nothing changes in the drive before the new medium is open in QEMU."""
     old = domain.nodes.disks.get(nodes.target) or DiskNodes(nodes.target)
     await add_nodes(domain, nodes)
-    try:
+    async with undone_by(partial(delete_nodes, domain, nodes), CLEAN_UP_GRACE):
         await _open_tray(domain, alias, force=force)
         if old.node is not None:
             await _remove_medium(domain, alias)
-    except BaseException:
-        await delete_nodes(domain, nodes)
-        raise
     await delete_nodes(domain, old)
     if nodes.node is not None:
         insert = {"id": alias, "node-name": nodes.node}

@@ -9,6 +9,7 @@ import shlex
 from typing import TYPE_CHECKING, Any, Final
 
 from virtbackupd.drivers.errors import InternalError, InvalidArgument, UnsupportedFlags
+from virtbackupd.drivers.json_commands import read_command
 
 if TYPE_CHECKING:
     from virtbackupd.drivers.qemu.domain import QemuDomain
@@ -42,12 +43,7 @@ async def _say(run: "Run", line: str) -> str:
 
 
 def _message(domain: "QemuDomain", text: str) -> dict[str, Any]:
-    try:
-        message = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InternalError(
-            f"the monitor command for domain {domain.ref.name} is not JSON: {error}"
-        ) from None
+    message = read_command(domain.ref.name, text, "monitor")
     if not isinstance(message, dict):
         raise InternalError('a monitor command is an object like {"execute": "query-status"}')
     return message

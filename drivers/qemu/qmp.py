@@ -9,7 +9,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -191,14 +191,12 @@ class Monitor:
 
     # What follows runs on the asyncio side.
     async def _connect(self, path: Path) -> None:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
+        with ExitStack() as undo:
+            sock = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
             sock.settimeout(0)
             sock.connect(str(path))
             await self._client.connect(sock)
-        except BaseException:
-            sock.close()
-            raise
+            undo.pop_all()
         self._watch = self._loop.create_task(self._watch_for_loss())
 
     async def _watch_for_loss(self) -> None:

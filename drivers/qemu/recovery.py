@@ -22,9 +22,10 @@ from virtbackupd.drivers.qemu.config import DomainPaths
 from virtbackupd.drivers.qemu.define import autostart_path, definition_path
 from virtbackupd.drivers.qemu.process import Process
 from virtbackupd.drivers.qemu.qmp import MonitorLost
-from virtbackupd.drivers.qemu.run import CRASHED, Run
+from virtbackupd.drivers.qemu.run import Run
 from virtbackupd.drivers.qemu.save import save_path
 from virtbackupd.drivers.qemu.state_file import Status
+from virtbackupd.drivers.stops import CRASHED
 from virtbackupd.drivers.store import StoredFile
 
 if TYPE_CHECKING:

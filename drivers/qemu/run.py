@@ -1,31 +1,18 @@
 """One run of a domain: its process and monitor, from the start of QEMU to its end."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import trio
 
-from virtbackupd.drivers.enums import PausedReason, RunningReason, ShutoffReason, StoppedDetail
+from virtbackupd.drivers.enums import PausedReason, RunningReason
 from virtbackupd.drivers.qemu.config import DomainPaths
 from virtbackupd.drivers.qemu.process import Process
 from virtbackupd.drivers.qemu.qmp import Monitor
+from virtbackupd.drivers.stops import Stop
 
 if TYPE_CHECKING:
     from virtbackupd.drivers.qemu.console import TerminalStream
-
-
-class Stop(NamedTuple):
-    """One way to end: the event's detail and the reason that remains."""
-
-    detail: StoppedDetail
-    reason: ShutoffReason
-
-
-DESTROYED = Stop(StoppedDetail.DESTROYED, ShutoffReason.DESTROYED)
-SHUT_DOWN = Stop(StoppedDetail.SHUTDOWN, ShutoffReason.SHUTDOWN)
-SAVED = Stop(StoppedDetail.SAVED, ShutoffReason.SAVED)
-CRASHED = Stop(StoppedDetail.FAILED, ShutoffReason.CRASHED)
-FAILED = Stop(StoppedDetail.FAILED, ShutoffReason.FAILED)
 
 
 @dataclass(slots=True)

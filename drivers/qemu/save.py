@@ -7,6 +7,7 @@ Bitmaps are in the images, where QEMU stores them when it stops writing to them.
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -30,8 +31,10 @@ from virtbackupd.drivers.errors import (
 from virtbackupd.drivers.flags import FlagRules
 from virtbackupd.drivers.qemu import launch, lifecycle
 from virtbackupd.drivers.qemu.live_details import without_sockets_below
-from virtbackupd.drivers.qemu.qmp import MonitorLost
-from virtbackupd.drivers.qemu.run import FAILED, SAVED, Run
+from virtbackupd.drivers.qemu.qmp import Monitor, MonitorLost
+from virtbackupd.drivers.qemu.run import Run
+from virtbackupd.drivers.qemu.undo import undone_by
+from virtbackupd.drivers.stops import FAILED, SAVED
 
 if TYPE_CHECKING:
     from virtbackupd.drivers.qemu.domain import QemuDomain
@@ -46,6 +49,9 @@ _MAX_HEADER: Final = 64 * 1024 * 1024
 _FD_NAME: Final = "managed-save"
 _POLL: Final = 0.05
 _STALLED_AFTER: Final = 300.0
+_GO_ON_GRACE: Final = 30.0
+_CLEAN_UP_GRACE: Final = 10.0
+_END_GRACE: Final = 60.0
 """Seconds without one byte written, after which a save is given up."""
 _UNLIMITED: Final = 1 << 60
 
@@ -76,11 +82,8 @@ async def managed_save(domain: "QemuDomain", flags: int) -> None:
         paused = (not was_running or bool(flags & _PAUSED)) and not flags & _RUNNING
         if was_running:
             await lifecycle.stop_processors(run, PausedReason.SAVE)
-        try:
+        async with undone_by(partial(_go_on, run, was_running=was_running), _GO_ON_GRACE):
             await _write(domain, run, paused=paused)
-        except BaseException:
-            await _go_on(run, was_running=was_running)
-            raise
         domain.saved = save_path(domain)
         await lifecycle.end(run, SAVED)
 
@@ -88,24 +91,19 @@ async def managed_save(domain: "QemuDomain", flags: int) -> None:
 async def _go_on(run: Run, *, was_running: bool) -> None:
     """After a save that failed the guest runs as before."""
     if was_running and run.ending is None and not run.gone:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + 30):
-            await lifecycle.run_processors(run, RunningReason.UNPAUSED)
+        await lifecycle.run_processors(run, RunningReason.UNPAUSED)
 
 
 async def _write(domain: "QemuDomain", run: Run, *, paused: bool) -> None:
     path = save_path(domain)
     new = path.with_suffix(".new")
     header = _header(domain.definition.to_xml(), paused=paused)
-    try:
+    async with undone_by(partial(store.remove, new), _CLEAN_UP_GRACE):
         async with _opened(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
             await trio.to_thread.run_sync(_write_all, descriptor, header)
             await _migrate(domain, run, descriptor)
             await trio.to_thread.run_sync(os.fsync, descriptor)
         await store.move(new, path)
-    except BaseException:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + 10):
-            await store.remove(new)
-        raise
 
 
 def _header(xml: str, *, paused: bool) -> bytes:
@@ -125,13 +123,13 @@ async def _migrate(domain: "QemuDomain", run: Run, descriptor: int) -> None:
     await monitor.execute("migrate-set-parameters", {"max-bandwidth": _UNLIMITED})
     await monitor.send_fd(_FD_NAME, descriptor)
     await monitor.execute("migrate", {"uri": f"fd:{_FD_NAME}"})
-    try:
+    async with undone_by(partial(_call_off, monitor), _CLEAN_UP_GRACE):
         await _wait_for_migration(domain, run)
-    except BaseException:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + 10):
-            if not monitor.lost.is_set():
-                await monitor.execute("migrate_cancel")
-        raise
+
+
+async def _call_off(monitor: Monitor) -> None:
+    if not monitor.lost.is_set():
+        await monitor.execute("migrate_cancel")
 
 
 async def _wait_for_migration(domain: "QemuDomain", run: Run) -> None:
@@ -162,14 +160,11 @@ async def restore(domain: "QemuDomain", *, paused: bool) -> None:
         run = await launch.launch(domain, definition, incoming="defer")
         lifecycle.watch_over(domain, run)
         try:
-            await trio.to_thread.run_sync(os.lseek, descriptor, saved.offset, os.SEEK_SET)
-            await _read_back(domain, run, descriptor)
-        except BaseException as error:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 60):
-                await lifecycle.end(run, FAILED)
-            if isinstance(error, MonitorLost):
-                raise _unreadable(path, run) from None
-            raise
+            async with undone_by(partial(lifecycle.end, run, FAILED), _END_GRACE):
+                await trio.to_thread.run_sync(os.lseek, descriptor, saved.offset, os.SEEK_SET)
+                await _read_back(domain, run, descriptor)
+        except MonitorLost:
+            raise _unreadable(path, run) from None
     await discard(domain)
     await _go_on_as_saved(domain, run, paused=paused or saved.paused, asked=paused)
 

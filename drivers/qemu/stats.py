@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import trio
 
+from virtbackupd.drivers import disks
 from virtbackupd.drivers.enums import DomainStats, TypedParameterType
-from virtbackupd.drivers.errors import DriverError, InvalidArgument
+from virtbackupd.drivers.errors import DriverError
 from virtbackupd.drivers.events import TypedParameter
 from virtbackupd.drivers.interface import BlockStats, DomainStatsRecord
 from virtbackupd.drivers.qemu import disk_figures
@@ -25,20 +26,9 @@ if TYPE_CHECKING:
 _VCPU_RUNNING: Final = 1
 _INT: Final = int(TypedParameterType.INT)
 _UINT: Final = int(TypedParameterType.UINT)
-_LLONG: Final = int(TypedParameterType.LLONG)
 _ULLONG: Final = int(TypedParameterType.ULLONG)
 _STRING: Final = int(TypedParameterType.STRING)
 
-_DISK_FIELDS: Final = (
-    "rd.reqs",
-    "rd.bytes",
-    "rd.times",
-    "wr.reqs",
-    "wr.bytes",
-    "wr.times",
-    "fl.reqs",
-    "fl.times",
-)
 _NETWORK_FIELDS: Final = {
     "rx.bytes": "tx_bytes",
     "rx.pkts": "tx_packets",
@@ -223,10 +213,10 @@ def _layer_params(layer: Layer) -> Parameters:
     number = layer.node.split("-")[1:2]
     if number and number[0].isdigit():
         params.append(TypedParameter("backingIndex", _UINT, int(number[0])))
-    values = layer.figures[: len(_DISK_FIELDS)]
+    values = layer.figures[: len(disks.REQUEST_FIELDS)]
     params += [
         TypedParameter(name, _ULLONG, value)
-        for name, value in zip(_DISK_FIELDS, values, strict=True)
+        for name, value in zip(disks.REQUEST_FIELDS, values, strict=True)
     ]
     return params
 
@@ -259,42 +249,25 @@ SUPPORTED_GROUPS: Final = sum(int(group) for group, _ in _GROUPS)
 
 async def block_stats(domain: "QemuDomain", name: str) -> BlockStats:
     """The counters of a disk, of all disks together when `name` is empty."""
-    total = await _total(domain, name)
-    return BlockStats(
-        total.read_requests, total.read_bytes, total.write_requests, total.write_bytes, errors=-1
-    )
+    return disks.block_stats(await _total(domain, name))
 
 
 async def block_stats_params(domain: "QemuDomain", name: str) -> Parameters:
     """The same figures as typed parameters."""
     total = await _total(domain, name)
-    figures = {
-        "wr_bytes": total.write_bytes,
-        "wr_operations": total.write_requests,
-        "rd_bytes": total.read_bytes,
-        "rd_operations": total.read_requests,
-        "flush_operations": total.flush_requests,
-        "wr_total_times": total.write_times,
-        "rd_total_times": total.read_times,
-        "flush_total_times": total.flush_times,
-    }
-    return [TypedParameter(field, _LLONG, value) for field, value in figures.items()]
+    return disks.block_stats_params(
+        total,
+        read_times=total.read_times,
+        write_times=total.write_times,
+        flush_times=total.flush_times,
+    )
 
 
 async def _total(domain: "QemuDomain", name: str) -> DiskFigures:
     domain.require_run()
-    only = require_disk(domain, name).target if name else None
+    only = disks.require_disk(domain.definition, name).target if name else None
     chains = await disk_figures.query(domain)
     tops = [
         chain[0].figures for target, chain in chains.items() if chain and only in (None, target)
     ]
     return DiskFigures(*map(sum, zip(*tops, strict=True)))
-
-
-def require_disk(domain: "QemuDomain", name: str) -> "DiskDefinition":
-    """The disk with that target or source path; InvalidArgument names the disks there are."""
-    disk = domain.definition.find_disk(name)
-    if disk is None:
-        known = ", ".join(disk.target for disk in domain.definition.disks) or "none"
-        raise InvalidArgument(f"domain {domain.ref.name} has no disk {name!r}; its disks: {known}")
-    return disk

@@ -38,6 +38,9 @@ class AccessDriver(Protocol):
     def allows(self, identity: Identity, permission: Permission, subject: Subject) -> Verdict:
         """Whether somebody has a permission on an object."""
 
+    def close(self) -> None:
+        """Nothing is asked any more."""
+
 
 class AccessControl:
     """All drivers have to agree; none is asked after the first that refuses."""

@@ -33,8 +33,8 @@ SEES_SECRET: Final = permission("secret:getattr")
 _HIDDEN_VALUE: Final = "remote_nonnull_secret"
 _DOMAIN_UUID: Final = 1
 
-Refused = Callable[[str, Session, str], None]
-"""Told of each refusal: the procedure, whose it was, what was missing."""
+Refused = Callable[[str, Session, str, str], None]
+"""Told of each refusal: the procedure, whose it was, what was missing, and the domain if any."""
 Locate = Callable[[Session, Wire], Subject]
 Unknown = Callable[[Wire], DriverError]
 
@@ -135,7 +135,7 @@ class Guard:
         )
         for demand in asked:
             if not (yield self._may(session, demand.permission, subject)):
-                self._refused(procedure.name, session, str(demand.permission))
+                self._tell(procedure, session, demand, subject)
                 raise LOOKUPS[procedure.name](args)
         return found
 
@@ -170,8 +170,14 @@ class Guard:
     ) -> Steps[None]:
         for demand in asked:
             if not (yield self._may(session, demand.permission, subject)):
-                self._refused(procedure.name, session, str(demand.permission))
+                self._tell(procedure, session, demand, subject)
                 raise AccessDenied(_reason(demand.permission, subject))
+
+    def _tell(
+        self, procedure: Procedure, session: Session, demand: Demand, subject: Subject
+    ) -> None:
+        domain = subject.name if subject.kind == "domain" else ""
+        self._refused(procedure.name, session, str(demand.permission), domain)
 
     def _narrowed(self, session: Session, seen: Permission) -> Session:
         """The session with a driver in which hidden objects do not exist."""

@@ -24,6 +24,8 @@ class Authority(Protocol):
 
     async def allows(self, action: str, identity: Identity, details: dict[str, str]) -> bool: ...
 
+    def close(self) -> None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class PolkitAccess:
@@ -38,6 +40,9 @@ class PolkitAccess:
         except PolkitError as error:
             log.warning("%s is refused: %s", permission, error)
             return False
+
+    def close(self) -> None:
+        self.polkit.close()
 
 
 def open_polkit() -> AccessDriver:

@@ -78,6 +78,9 @@ class Rules:
             if _fits(rule.who, identity)
         )
 
+    def close(self) -> None:
+        """Nothing is held."""
+
 
 def _grants(rule: RuleEntry, wanted: Permission) -> bool:
     """Whoever has any rule may connect and look around; whoever may do anything may see it."""

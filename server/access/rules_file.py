@@ -1,17 +1,33 @@
 """Reads a rules file: TOML, refused whole with file, line and key when anything is wrong."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from virtbackupd.drivers.errors import DriverError
 from virtbackupd.drivers.toml_file import TomlFile, read_text
 from virtbackupd.protocol import schema
+from virtbackupd.server.access.control import Subject
 from virtbackupd.server.access.permissions import Permission, demands, seen_with
 from virtbackupd.server.access.rules import RuleEntry, Rules, RulesEntry, known
+from virtbackupd.server.identity import Identity
 
 
 class RulesError(DriverError):
     """Access rules cannot be used; the message is one line: FILE:LINE: KEY: what is wrong."""
+
+
+@dataclass(slots=True)
+class HeldRules:
+    """An access driver: the rules as they were last read; others may take their place."""
+
+    rules: Rules
+
+    def allows(self, identity: Identity, permission: Permission, subject: Subject) -> bool:
+        return self.rules.allows(identity, permission, subject)
+
+    def close(self) -> None:
+        self.rules.close()
 
 
 def read_rules(path: Path) -> Rules:

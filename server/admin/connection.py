@@ -6,6 +6,7 @@ end, and a broken frame ends the connection. Knows no call by name.
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from inspect import isawaitable
 from typing import Final
@@ -34,7 +35,24 @@ log = logging.getLogger(__name__)
 RECEIVE_SIZE: Final = 65_536
 SEND_LIMIT: Final = 30.0
 """Seconds for an answer to be taken."""
+REFUSE_LIMIT: Final = 2.0
+"""Seconds for a call that is only refused."""
 _CLOSE: Final = "CONNECT_CLOSE"
+
+
+async def refuse(stream: trio.SocketStream, reason: str) -> None:
+    """Answer the first call, so that its caller learns why nothing comes after it."""
+    connection = ServerConnection()
+    connection.authenticated = True
+    with (
+        trio.move_on_after(REFUSE_LIMIT),
+        suppress(ProtocolError, trio.BrokenResourceError, trio.ClosedResourceError),
+    ):
+        while chunk := await stream.receive_some(RECEIVE_SIZE):
+            for incoming in connection.receive_data(bytes(chunk)):
+                if isinstance(incoming, Call):
+                    await stream.send_all(error_reply(incoming, refusals.rpc_error(reason)))
+                    return
 
 
 @dataclass(slots=True, eq=False)

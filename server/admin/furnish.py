@@ -14,6 +14,7 @@ from virtbackupd.drivers.events import TypedParameter
 from virtbackupd.server.admin.house import ClientLimits, Connected, House, Logging, Server
 from virtbackupd.server.admin.listening import SERVER_NAME, AdminServer
 from virtbackupd.server.client import Client
+from virtbackupd.server.config import Settings
 from virtbackupd.server.identity import Identity, Transport
 from virtbackupd.server.listeners import Listener
 from virtbackupd.server.logs import Logs
@@ -23,7 +24,6 @@ from virtbackupd.server.tls import TlsError, TlsServer
 
 MAIN: Final = "libvirtd"
 """What clients of libvirtd, which name it in their commands, call the server of machines."""
-ADMIN_CLIENTS: Final = 5
 
 _TRANSPORTS: Final = {Transport.UNIX: 0, Transport.TCP: 1, Transport.TLS: 2}
 """virClientTransport."""
@@ -60,7 +60,7 @@ class Caller:
         return [read_only, *(_parameter(name, known[name]) for name in known)]
 
     def give_up(self, reason: str) -> None:
-        self.client.give_up(reason)
+        self.client.cut(reason)
 
 
 async def serve_admin(
@@ -74,9 +74,19 @@ async def serve_admin(
     update_tls = None if tls is None else partial(_read_again, tls)
     house = House(lib_version, _logging(shared.logs), partial(_set_timeout, shared))
     house.servers[MAIN] = _main_server(shared, reception, update_tls)
-    admin = AdminServer(house, shared.clock)
-    admin.entry(Server(SERVER_NAME, tuple, ClientLimits(ADMIN_CLIENTS, 0), _nothing_else))
+    admin = AdminServer(house, shared.clock, shared.limits.reached)
+    own = ClientLimits(shared.limits.admin_max_clients, 0)
+    admin.entry(Server(SERVER_NAME, tuple, own, _nothing_else))
+    if shared.reloading is not None:
+        shared.reloading.hooks.append(partial(_show_limits, house))
     await admin.serve(listener.socket)
+
+
+async def _show_limits(house: House, settings: Settings) -> None:
+    """Those of a configuration that was read again, which hold by now."""
+    main, own = house.servers[MAIN].limits, house.servers[SERVER_NAME].limits
+    main.clients, main.anonymous = settings.max_clients, settings.max_anonymous_clients
+    own.clients = settings.admin_max_clients
 
 
 async def _read_again(tls: TlsServer) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -17,7 +18,7 @@ import trio
 from virtbackupd.drivers.clock import Clock
 from virtbackupd.drivers.enums import TypedParameterType
 from virtbackupd.drivers.events import TypedParameter
-from virtbackupd.server.admin.connection import AdminClient
+from virtbackupd.server.admin.connection import AdminClient, refuse
 from virtbackupd.server.admin.house import House, Server
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,8 @@ class AdminServer:
 
     house: House
     clock: Clock
+    reached: Counter[str] = field(default_factory=Counter)
+    """How often somebody was refused, by the name of the limit."""
     clients: dict[int, AdminClient] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
@@ -53,7 +56,10 @@ class AdminServer:
             if user not in (0, os.getuid()):
                 log.warning("user %d may not use the administration socket", user)
             elif len(self.clients) >= limit:
-                log.warning("administration connections are limited to %d: refusing one", limit)
+                self.reached["admin_max_clients"] += 1
+                reason = f"administration connections are limited to {limit} (admin_max_clients)"
+                log.warning("%s: refusing one", reason)
+                await refuse(stream, reason)
             else:
                 await self._serve(stream, _facts(process, user, group))
 

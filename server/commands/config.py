@@ -30,10 +30,17 @@ def config() -> None:
 @config.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def check(file: Path) -> None:
-    """Tell what is wrong with FILE; the exit status is 1 when the daemon would not take it."""
+    """Tell what is wrong with FILE; the exit status is 1 when the daemon would not take it.
+
+    Whether addresses are free, and what drivers make of their tables, is only seen at the start;
+    certificates are looked at by `virtbackupd pki check`.
+    """
+    from virtbackupd.server.startup import StartError, examine  # noqa: PLC0415 - not for `show`
+
     try:
         loaded = load_settings(file)
-    except ConfigError as error:
+        examine(loaded.settings)
+    except (ConfigError, StartError) as error:
         fail(str(error))
     for line in (*loaded.warnings, *loaded.remarks):
         click.echo(line)

@@ -1,9 +1,6 @@
 """`virtbackupd record`: what a libvirt server shows becomes a world file."""
 
-import os
-import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -12,6 +9,7 @@ import click
 
 from virtbackupd.server.commands.asking import ask
 from virtbackupd.server.commands.failing import fail
+from virtbackupd.server.private_file import replace_file
 from virtbackupd.server.recording import Recording, record_server
 from virtbackupd.server.remote import connected
 from virtbackupd.server.remote_host import find_domain, list_domains
@@ -78,16 +76,8 @@ async def _read(uri: str, names: Sequence[str], *, monitor: bool, read_only: boo
 
 
 def _write(path: Path, text: str) -> None:
-    """All or nothing; readable by its owner only, as definitions tell much of a site."""
+    """Readable by its owner only, as definitions tell much of a site."""
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            Path(name).replace(path)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                Path(name).unlink()
-            raise
+        replace_file(path, text)
     except OSError as error:
         fail(f"cannot write {path}: {error.strerror}")

@@ -25,7 +25,12 @@ def _sasl(session: Session) -> SaslLogin:
 
 
 def _init(session: Session, _args: Wire, _call: Request) -> Wire:
-    return (_sasl(session).mechanisms(),)
+    login = _sasl(session)
+    try:
+        return (login.mechanisms(),)
+    except AuthenticationFailed:
+        _failed(session, login)
+        raise
 
 
 async def _start(session: Session, args: Wire, _call: Request) -> Wire:
@@ -44,12 +49,19 @@ async def _taken(session: Session, login: SaslLogin, waiting: Awaitable[Step]) -
     try:
         data, identity = await waiting
     except AuthenticationFailed:
-        audit.login(session, "sasl", login.name, "failed")
+        _failed(session, login)
         raise
     if identity is not None:
         session.authenticated(identity)
         audit.login(session, "sasl", login.name, "success")
     return int(identity is not None), int(data is None), data or b""
+
+
+def _failed(session: Session, login: SaslLogin) -> None:
+    """Strangers may not fill the log as fast as they can ask."""
+    audit.login(session, "sasl", login.name, "failed")
+    if login.exhausted:
+        session.link.close_after_reply()
 
 
 async def _polkit(session: Session, _args: Wire, _call: Request) -> Wire:

@@ -5,8 +5,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-PAGE_KIB = 4
-
 
 def resident_kib(pid: int) -> int:
     """Resident memory without what is shared with other processes' files."""

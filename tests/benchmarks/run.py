@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import binding_calls
 import footprint
 import harness
+import load
 import nbd_copying
 import raw_calls
 import worlds
@@ -271,9 +272,12 @@ def main() -> None:
     root = Path(tempfile.mkdtemp(prefix="vb-bench-"))
     try:
         text = table(measure(root))
+        (root / "load").mkdir()
+        loaded = load.table(load.measure(root / "load"))
     finally:
         shutil.rmtree(root, ignore_errors=True)
     print(text)
+    print(loaded)
     if options.write:
         write_page(text)
 

@@ -1,10 +1,12 @@
 """Stock virsh under access rules, on the real socket of a real daemon."""
 
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from binding import wait_until
 from daemon_process import Daemon, running_daemon, serve_command
 from tools import TOOL_DEADLINE, run
 
@@ -85,7 +87,20 @@ def test_what_is_not_granted_is_named(daemon: Daemon, words: list[str], missing:
 
 def test_a_refusal_is_in_the_audit_log(daemon: Daemon) -> None:
     refusal(daemon, "reset", "web")
-    assert "action=call procedure=DOMAIN_RESET missing=domain:reset" in daemon.log
+    line = "action=call procedure=DOMAIN_RESET missing=domain:reset domain=web "
+    wait_until(lambda: line in daemon.log, "the line")
+
+
+def test_rules_are_read_again(tmp_path_factory: pytest.TempPathFactory) -> None:
+    root = tmp_path_factory.mktemp("again")
+    rules = root / "rules.toml"
+    rules.write_text("trust_owner = false\n")
+    with running_daemon(root, "--access-rules", str(rules)) as started:
+        refusal(started, "list")
+        rules.write_text("trust_owner = false\n[[rules]]\nmay = ['read']\n")
+        started.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "reading the configuration again" in started.log, "the reload")
+        assert virsh(started, "list", "--name").split() == ["test"]
 
 
 def test_rules_that_are_wrong_keep_the_daemon_from_starting(tmp_path: Path) -> None:

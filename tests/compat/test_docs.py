@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from daemon_process import Daemon
 
+from virtbackupd.drivers.faults.rule_file import FaultFile
+from virtbackupd.drivers.memory.world import load_world
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -43,6 +46,29 @@ def test_commands_of_a_page_work(page: Path, daemon: Daemon, short_dir: Path) ->
         check=False,
     )
     assert done.returncode == 0, done.stdout
+
+
+TWO_DISKS = """\
+[[domains]]
+name = "two"
+[[domains.disks]]
+target = "vda"
+[[domains.disks]]
+target = "vdb"
+"""
+
+
+@pytest.mark.parametrize("text", blocks(ROOT / "docs" / "world.md", "toml"), ids=len)
+def test_worlds_of_the_page_load(text: str, short_dir: Path) -> None:
+    world = short_dir / "world.toml"
+    within_a_domain = text.startswith("[[domains.")
+    world.write_text(TWO_DISKS + text if within_a_domain else text)
+    assert load_world(world, short_dir / "images").domains
+
+
+@pytest.mark.parametrize("text", blocks(ROOT / "docs" / "faults.md", "toml"), ids=len)
+def test_fault_rules_of_the_page_load(text: str) -> None:
+    assert FaultFile("faults.toml", text).rules()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -1,6 +1,5 @@
 """Push backups that cannot end well: they leave no file behind and the machine as it was."""
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import libvirt
 import pytest
 from binding import Recorder, error_code, guest, wait_until
 from documents import checkpoint_xml, push_disk, push_xml
+from tiny_disk import mounted_tiny_disk
 
 DRIVERS = ("memory", "qemu")
 
@@ -18,12 +18,8 @@ FAILED = libvirt.VIR_DOMAIN_BLOCK_JOB_FAILED
 
 @pytest.fixture
 def tiny_disk(short_dir: Path) -> Iterator[Path]:
-    """A file system of one mebibyte; mounting needs root, as the whole test run does."""
-    folder = short_dir / "tiny"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=True)
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+    with mounted_tiny_disk(short_dir) as path:
+        yield path
 
 
 def ended(machine: libvirt.virDomain) -> dict[str, object]:

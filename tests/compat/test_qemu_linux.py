@@ -3,7 +3,6 @@
 Expected contents are made here, from the patterns that the guest was told to write.
 """
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from binding import Recorder, connected, wait_until
 from daemon_process import running_qemu_daemon
 from documents import checkpoint_xml, disk_element, pull_xml, unix_server
 from linux_guest import LinuxGuest, boot
+from tiny_disk import mounted_tiny_disk
 from tools import copy_export, dirty_ranges, images_equal, nbd_script, run, unix_uri
 
 MIB = 1 << 20
@@ -51,11 +51,8 @@ def linux(host: libvirt.virConnect, disk: Path) -> LinuxGuest:
 @pytest.fixture
 def tiny(short_dir: Path) -> Iterator[Path]:
     """A file system on which a scratch file has next to no room."""
-    folder = short_dir / "tiny"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=True)
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
+    with mounted_tiny_disk(short_dir) as path:
+        yield path
 
 
 def begin(linux: LinuxGuest, folder: Path, new: str, since: str = "") -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from binding import connected, wait_until
 from daemon_process import running_daemon, serve_command
+from datagrams import listening_at
 from tools import run
 
 PASSING = """
@@ -32,10 +33,8 @@ os.execv(sys.argv[end + 1], sys.argv[end + 1:])
 
 @pytest.fixture
 def notified(short_dir: Path) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
-        listening.bind(str(short_dir / "notify"))
-        listening.settimeout(20)
-        yield listening
+    with listening_at(short_dir / "notify") as found:
+        yield found
 
 
 @contextmanager

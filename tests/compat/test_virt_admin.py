@@ -1,8 +1,11 @@
 """Stock virt-admin on the administration socket."""
 
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import libvirt
 import pytest
@@ -102,6 +105,19 @@ def test_limits_hold_from_now_on(admin: Admin) -> None:
     admin("server-clients-set", "libvirtd", "--max-clients", "100", "--max-unauth-clients", "7")
     figures = admin.figures("server-clients-info", "libvirtd")
     assert (figures["nclients_max"], figures["nclients_unauth_max"]) == ("100", "7")
+
+
+def test_limits_of_the_configuration_are_shown(short_dir: Path) -> None:
+    file = short_dir / "conf"
+    file.write_text("max_clients = 70\nadmin_max_clients = 3\n")
+    with running_daemon(short_dir, "--config", str(file)) as daemon:
+        admin = Admin(daemon)
+        assert admin.figures("server-clients-info", "admin")["nclients_max"] == "3"
+        file.write_text("max_clients = 80\nadmin_max_clients = 4\n")
+        daemon.process.send_signal(signal.SIGHUP)
+        for server, most in (("libvirtd", "80"), ("admin", "4")):
+            shown = partial(admin.figures, "server-clients-info", server)
+            wait_until(lambda: shown()["nclients_max"] == most, "the limit")  # noqa: B023
 
 
 def test_a_pool_of_workers_is_not_there(admin: Admin) -> None:

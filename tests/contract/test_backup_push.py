@@ -1,12 +1,12 @@
 """Push backups: what the files hold."""
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import trio
 from contract import Subject, ask, push_disk, push_xml
+from tiny_disk import mounted_tiny_disk
 
 
 async def run(*command: str) -> bytes:
@@ -88,12 +88,8 @@ async def test_prepared_target_is_reused(subject: Subject) -> None:
 
 @pytest.fixture
 def tiny_disk(folder: Path) -> Iterator[Path]:
-    """A file system of one mebibyte; mounting needs root, as the whole test run does."""
-    path = folder / "tiny"
-    path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", path], check=True)
-    yield path
-    subprocess.run(["umount", path], check=True)
+    with mounted_tiny_disk(folder) as path:
+        yield path
 
 
 async def test_one_full_disk_ends_all(subject: Subject, tiny_disk: Path) -> None:

@@ -253,12 +253,6 @@ def test_stored_rings_are_cut_once(entries: list[tuple[str, str]]) -> None:
     assert sorted(tree.list_all(TOPOLOGICAL)) == sorted(name for name, _ in entries)
 
 
-def test_recompute_forgets_a_current_one_among_siblings() -> None:
-    tree = forest()
-    assert tree.recompute_current() is None
-    assert tree.current is None
-
-
 def test_a_chain_of_thousands_is_walked() -> None:
     names = [str(number) for number in range(5000)]
     assert chain(*names).list_all(TOPOLOGICAL) == names

@@ -31,6 +31,7 @@ async def test_a_file_is_for_its_owner_only(tmp_path: Path) -> None:
 async def test_a_missing_folder_is_made(tmp_path: Path) -> None:
     await store.write(tmp_path / "deep" / "one.xml", "text")
     assert (tmp_path / "deep" / "one.xml").exists()
+    assert (tmp_path / "deep").stat().st_mode & 0o777 == 0o700
 
 
 async def test_a_write_leaves_no_second_file(tmp_path: Path) -> None:

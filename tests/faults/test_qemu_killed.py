@@ -3,7 +3,7 @@
 import libvirt
 import pytest
 from binding import error_code
-from crash_cases import CASES, Case, count_steps
+from crash_cases import CASES, Case, at_every_step
 from crash_site import Site, attempt
 
 
@@ -36,11 +36,4 @@ def use_again(site: Site) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_nothing_is_left_over(site: Site, name: str) -> None:
-    steps = count_steps(site, CASES[name])
-    for number in range(1, len(steps) + 1):
-        try:
-            kill_at(site, CASES[name], number)
-        except (AssertionError, libvirt.libvirtError) as error:
-            trace = " | ".join(site.steps())
-            error.add_note(f"killed at step {number}, after: {trace}")
-            raise
+    at_every_step(site, CASES[name], kill_at)

@@ -21,6 +21,8 @@ LARGEST = 20 * 1024
 """Bytes of corpus of one target."""
 LONGEST = 700
 """Bytes of an input that is kept."""
+MOST = 40
+"""Inputs of one target."""
 
 
 async def search(name: str, seed: int, inputs: int, seconds: float) -> Campaign:
@@ -34,10 +36,12 @@ async def search(name: str, seed: int, inputs: int, seconds: float) -> Campaign:
 def keep(name: str, found: list[bytes]) -> None:
     folder = CORPUS / name
     folder.mkdir(parents=True, exist_ok=True)
-    size = sum(path.stat().st_size for path in folder.iterdir())
-    for data in sorted(found, key=len):
-        size += len(data)
-        if size > LARGEST or len(data) > LONGEST:
+    kept = [path.stat().st_size for path in folder.iterdir()]
+    size, number = sum(kept), len(kept)
+    short = [data for data in found if len(data) <= LONGEST]
+    for data in short[:: max(1, len(short) // MOST)]:
+        size, number = size + len(data), number + 1
+        if size > LARGEST or number > MOST:
             return
         (folder / f"{hashlib.sha256(data).hexdigest()[:16]}.bin").write_bytes(data)
 

@@ -19,8 +19,10 @@ INPUTS = {
 FOUND = {
     "http": [
         # A key that is not UTF-8 was a bug of ours in the eyes of the endpoint.
-        b"POST /control/clock HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        b'Content-Length: 9\r\n\r\n{"o\xff": 1}',
+        (
+            b"POST /control/clock HTTP/1.1\r\nHost: localhost\r\n"
+            b'Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{"o\xff": 1}'
+        ),
         # Python refuses to read numbers of so many digits.
         b"GET /transcript?after=" + b"9" * 5000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
     ],

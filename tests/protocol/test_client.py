@@ -15,12 +15,14 @@ def test_server_reads_the_call() -> None:
 
 def test_reply() -> None:
     answer = message.reply(CALL, FEATURE.encode_ret((1,)))
-    assert client.decode_reply(FEATURE, answer) == (1,)
+    frame = client.decode_frame(answer)
+    assert frame.error() is None
+    assert FEATURE.decode_ret(frame.payload) == (1,)
 
 
 def test_error_reply() -> None:
     error = RemoteError(39, 7, "no")
-    assert client.decode_reply(FEATURE, message.error_reply(CALL, error)) == error
+    assert client.decode_frame(message.error_reply(CALL, error)).error() == error
 
 
 def test_frames_in_any_pieces() -> None:

@@ -39,6 +39,28 @@ def test_check_of_a_wrong_file_fails(file: Path) -> None:
     assert (done.exit_code, f"{file}:1: max_clients: 0 is not allowed" in done.output) == (1, True)
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("audit_level = 2\naudit_logging = 0", "leaves them nowhere to go"),
+        ('drivers = { qemu = "nodriver" }', "there is no driver 'nodriver'"),
+        ('tcp_port = "no-such-service"', "there is no service 'no-such-service'"),
+        ('tls = ["here"]', "'here' is not HOST:PORT"),
+        ('unix_sock_group = "no-such-group"', "there is no group 'no-such-group'"),
+        ('access_rules = "/none/rules"', "/none/rules: cannot read the access rules"),
+        ('world = "/none/world"', "cannot read /none/world"),
+        ('profile = "libvirt-0.1"', "libvirt-0.1"),
+    ],
+)
+def test_check_finds_what_would_keep_the_daemon_from_starting(
+    file: Path, line: str, told: str
+) -> None:
+    file.write_text(f"{line}\n")
+    done = run("check", str(file))
+    assert done.exit_code == 1
+    assert told in done.output
+
+
 def test_show_tells_value_and_source(file: Path) -> None:
     lines = run("show", "--config", str(file), "--tcp", "localhost:0").output.splitlines()
     found = {line.split(" = ")[0]: re.sub(r" +", " ", line) for line in lines}

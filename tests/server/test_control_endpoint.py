@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import trio
-from http_client import HttpClient
+from http_client import HttpClient, connect_to
 
 from virtbackupd.drivers.memory import open_driver
 from virtbackupd.server.control_address import control_uris, listen_control
@@ -41,16 +41,9 @@ async def served(
         end = trio.Event()
         async with trio.open_nursery() as nursery:
             await nursery.start(partial(serve, config, lambda: None, end.wait))
-            async with await connected(config) as stream:
+            async with await connect_to(config.control[0]) as stream:
                 yield HttpClient(stream)
             end.set()
-
-
-async def connected(config: DaemonConfig) -> trio.SocketStream:
-    listener = config.control[0]
-    if listener.path is not None:
-        return await trio.open_unix_socket(str(listener.path))
-    return await trio.open_tcp_stream("127.0.0.1", listener.port)
 
 
 @pytest.fixture

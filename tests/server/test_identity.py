@@ -1,5 +1,6 @@
 """What a socket tells of the process or the host at its other end."""
 
+import grp
 import os
 import socket
 from collections.abc import Iterator
@@ -7,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from virtbackupd.server.identity import Identity, Transport, group_name, of_network, of_unix
+from virtbackupd.server.identity import (
+    Identity,
+    Transport,
+    forget_names,
+    group_name,
+    of_network,
+    of_unix,
+)
 
 
 @pytest.fixture
@@ -40,6 +48,16 @@ def test_names_are_looked_up() -> None:
 def test_who_has_no_name_has_none() -> None:
     assert Identity(uid=4_000_000_000).user is None
     assert group_name(4_000_000_000) is None
+
+
+async def test_names_are_asked_again_after_a_reload(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert group_name(4_000_000_001) is None
+    monkeypatch.setattr(grp, "getgrgid", lambda _gid: ("backup",))
+    assert group_name(4_000_000_001) is None
+    await forget_names(None)
+    assert group_name(4_000_000_001) == "backup"
+    monkeypatch.undo()
+    await forget_names(None)
 
 
 def test_network_client_has_an_address() -> None:

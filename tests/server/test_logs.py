@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from datagrams import listening_at
 
 from virtbackupd.server import log_outputs, logs
 from virtbackupd.server.config import ConfigError, Settings
@@ -172,10 +173,8 @@ def test_output_that_fails_is_counted(file: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 def listener(tmp_path: Path) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
-        listening.bind(str(tmp_path / "socket"))
-        listening.settimeout(5)
-        yield listening
+    with listening_at(tmp_path / "socket") as found:
+        yield found
 
 
 def test_journal_gets_each_field(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from http_client import HttpClient, Reply
+from http_client import HttpClient, Reply, connect_to
 from metrics_page import MetricsPage
 from raw_client import RawClient
 
@@ -78,19 +78,12 @@ async def watched(
         end = trio.Event()
         async with trio.open_nursery() as nursery:
             services: Services = await nursery.start(partial(serve, config, lambda: None, end.wait))
-            async with await connected(config) as stream:
+            async with await connect_to(config.metrics[0]) as stream:
                 found = Watched(services, folder / "libvirt-sock", HttpClient(stream))
                 yield found
                 for client in found.clients:
                     client.close()
             end.set()
-
-
-async def connected(config: DaemonConfig) -> trio.SocketStream:
-    listener = config.metrics[0]
-    if listener.path is not None:
-        return await trio.open_unix_socket(str(listener.path))
-    return await trio.open_tcp_stream("127.0.0.1", listener.port)
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """Metrics of what is hard to arrange in a whole daemon: backups, waiting calls, odd errors."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,7 +27,7 @@ from virtbackupd.protocol import schema
 from virtbackupd.protocol.errors import RemoteError
 from virtbackupd.protocol.message import Call, error_reply
 from virtbackupd.server.call_meter import CallMeter
-from virtbackupd.server.metrics import Sources, gather, tallied
+from virtbackupd.server.metrics import Family, Metric, Sources, gather, tallied
 from virtbackupd.server.metrics_text import exposition
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 REF = DomainRef("test", bytes(16), 1)
 DOMAIN = ("test", UUID, 1)
 PARTS = ("processed", "total")
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 
 
 class Busy(Driver):
@@ -140,7 +143,7 @@ async def test_each_driver_has_its_own_numbers(sources: Sources) -> None:
 
 async def test_nbd_is_shown_of_drivers_that_serve_it(sources: Sources) -> None:
     nbd = NbdFigures(clients=2, accepted=9, refused=1, bytes_read=4096)
-    nbd.requests.update({0: 5, 7: 6})
+    nbd.requests[0], nbd.requests[7] = 5, 6
     found = page_with(sources, ours=Busy(nbd=nbd), theirs=Busy())
     assert found.labelled("nbd_clients", "driver") == {"ours": 2}
     assert found.labelled("nbd_clients_accepted_total", "driver") == {"ours": 9}
@@ -194,3 +197,14 @@ async def test_every_event_is_shown_before_it_first_happens(sources: Sources) ->
         events = page(replace(sources, tallies=tallies)).labelled("events_total", "event")
     assert events["DomainBlockThreshold"] == 0
     assert set(events.values()) == {0}
+
+
+async def test_the_page_names_every_metric_with_its_labels(sources: Sources) -> None:
+    rows = re.findall(r"^\| `(virtbackupd_\w+)` \|([^|]*)\|", PAGE.read_text(), re.MULTILINE)
+    described = {name: set(re.findall("`(.*?)`", labels)) for name, labels in rows}
+    assert described == {_shown(metric): set(metric.labels) for metric in gather(sources)}
+
+
+def _shown(metric: Metric) -> str:
+    counter = isinstance(metric, Family) and metric.kind == "counter"
+    return f"{metric.name}_total" if counter else metric.name

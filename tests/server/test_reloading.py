@@ -1,9 +1,14 @@
 """Reading the configuration again: everybody is told, and one refusal is nobody else's."""
 
+from dataclasses import fields
+
 import pytest
 
+from virtbackupd.drivers.limits import DriverLimits
 from virtbackupd.server.config import ConfigError, Settings
-from virtbackupd.server.reloading import Reloading
+from virtbackupd.server.keys import table
+from virtbackupd.server.limits import Limits
+from virtbackupd.server.reloading import AT_ONCE, Reloading, tell_later
 
 
 async def test_hooks_get_the_new_settings() -> None:
@@ -44,3 +49,23 @@ async def test_refusal_of_one_hook_is_told_and_the_others_run() -> None:
     reloading.hooks += [refuses, works]
     assert await reloading.reload() == ["no certificate"]
     assert ran == ["works"]
+
+
+async def test_changes_that_need_a_new_start_are_named() -> None:
+    hook = tell_later(Settings())
+    with pytest.raises(ConfigError, match=r"changed in auth_tcp, tcp holds from a new start on"):
+        await hook(Settings(auth_tcp="sasl", tcp=["127.0.0.1:0"]))
+
+
+async def test_changes_that_hold_at_once_or_never_are_not() -> None:
+    await tell_later(Settings())(Settings(max_clients=7, access_rules="/new", max_workers=7))
+
+
+def test_every_key_that_holds_at_once_is_a_key() -> None:
+    assert {key.name for key in table(Settings)} >= AT_ONCE
+
+
+def test_every_limit_that_is_taken_over_holds_at_once() -> None:
+    copied = {each.name for each in (*fields(Limits), *fields(DriverLimits))}
+    read_once = {"keepalive", "reached", "max_control_clients"}
+    assert copied - read_once <= AT_ONCE

@@ -1,5 +1,6 @@
 """What is prepared before the daemon runs, and what it says when it is ready."""
 
+import gc
 import re
 import tempfile
 from collections.abc import Iterator
@@ -11,8 +12,9 @@ from scripted_driver import open_scripted_driver
 
 from virtbackupd.drivers.errors import NoConnection
 from virtbackupd.server import startup
-from virtbackupd.server.config import Settings
+from virtbackupd.server.config import ConfigError, Settings
 from virtbackupd.server.daemon import DaemonConfig
+from virtbackupd.server.listeners import ListenError
 from virtbackupd.server.startup import StartError, start
 
 
@@ -87,6 +89,47 @@ def test_state_directory_is_private(settings: Settings, started: list[DaemonConf
 def test_sockets_are_removed_in_the_end(settings: Settings, started: list[DaemonConfig]) -> None:
     start(settings)
     assert list(Path(settings.socket_dir).iterdir()) == []
+
+
+def everywhere(settings: Settings) -> Settings:
+    """With a Unix socket for each thing that can have one."""
+    folder = Path(settings.socket_dir)
+    places = {name: f"unix:{folder / name}" for name in ("control", "metrics")}
+    return msgspec.structs.replace(settings, **places)
+
+
+def test_a_refused_start_leaves_no_sockets(
+    settings: Settings, started: list[DaemonConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Path] = []
+
+    def refuse(*_: object) -> None:
+        seen.extend(Path(settings.socket_dir).iterdir())
+        raise ConfigError("no certificate")
+
+    monkeypatch.setattr(startup, "open_tls", refuse)
+    with pytest.raises(StartError, match="no certificate"):
+        start(everywhere(settings))
+    assert len(seen) == 5
+    assert list(Path(settings.socket_dir).iterdir()) == []
+
+
+def test_an_admin_socket_that_nobody_can_be_let_to_is_removed(
+    settings: Settings, started: list[DaemonConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ListenError("cannot set who may open it")
+
+    monkeypatch.setattr(startup, "grant_path", refuse)
+    with pytest.raises(StartError, match="cannot set who"):
+        start(settings)
+    assert list(Path(settings.socket_dir).iterdir()) == []
+
+
+def test_a_refused_start_leaves_the_collector_on(settings: Settings) -> None:
+    with pytest.raises(StartError):
+        start(msgspec.structs.replace(settings, world="/nowhere.toml"))
+    assert gc.isenabled()
 
 
 def test_driver_that_refuses_to_open_is_one_line(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from datagrams import listening_at
 from trio.testing import MockClock
 
 from virtbackupd.server.systemd import Notifier, passed_sockets
@@ -18,10 +19,8 @@ TLS_PORT = 16514
 
 @pytest.fixture
 def listener(tmp_path: Path) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
-        listening.bind(str(tmp_path / "notify"))
-        listening.settimeout(5)
-        yield listening
+    with listening_at(tmp_path / "notify") as found:
+        yield found
 
 
 def notifier(listener: socket.socket, **more: str) -> Notifier:

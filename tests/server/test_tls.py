@@ -142,6 +142,25 @@ async def test_plain_bytes_are_no_handshake(pki: Pki) -> None:
     assert "handshake failed" in await refused(server, lambda sock: sock.sendall(b"\0\0\0\x1c" * 9))
 
 
+async def test_refused_peer_reads_an_end_and_no_reset(pki: Pki) -> None:
+    """Bytes of its that nobody has read would make a reset of it."""
+    ours, theirs = socket.socketpair()
+    server = TlsServer(files(pki), TlsRules())
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
+    async with stream, trio.open_nursery() as nursery:
+        nursery.start_soon(sent_away, server, ours)
+        with trio.fail_after(PATIENCE):
+            await stream.send_all(bytes(100_000))
+            assert await stream.receive_some() == b""
+            await stream.send_eof()
+
+
+async def sent_away(server: TlsServer, sock: socket.socket) -> None:
+    with pytest.raises(RefusedError):
+        async with server.admitted(sock):
+            raise AssertionError("let in")
+
+
 async def test_peer_that_says_nothing_is_not_waited_for(
     pki: Pki, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,7 +87,8 @@ async def serving(folder: Path, access: AccessDriver) -> AsyncIterator[Site]:
     world.write_text(WORLD)
     refusals: list[tuple[str, str]] = []
     guard = Guard(
-        AccessControl([access]), lambda name, _session, missing: refusals.append((name, missing))
+        AccessControl([access]),
+        lambda name, _session, missing, _domain: refusals.append((name, missing)),
     )
     description = schema.load()
     async with AsyncExitStack() as stack:

@@ -20,7 +20,7 @@ from virtbackupd.drivers.events import DomainJobCompleted, DomainReboot, Event, 
 from virtbackupd.drivers.interface import Answer, Domain, Driver, JobStats
 
 T = TypeVar("T")
-PATIENCE = 20
+PATIENCE = 60
 """Seconds after which something that should have happened has not."""
 
 

@@ -134,3 +134,16 @@ def count_steps(site: Site, case: Case) -> list[str]:
     assert case.promise(site)
     site.clear()
     return steps
+
+
+def at_every_step(site: Site, case: Case, kill_at: Callable[[Site, Case, int], None]) -> int:
+    """Kill at one step after the other; how many there are."""
+    steps = count_steps(site, case)
+    for number in range(1, len(steps) + 1):
+        try:
+            kill_at(site, case, number)
+        except (AssertionError, libvirt.libvirtError) as error:
+            trace = " | ".join(site.steps())
+            error.add_note(f"killed at step {number}, after: {trace}")
+            raise
+    return len(steps)

@@ -83,10 +83,10 @@ def decoded(incoming: Incoming) -> Signature:
     if not isinstance(incoming, Call | CallWithFds):
         return type(incoming).__name__
     found = refusals.resolve(schema.load(), incoming)
-    error = found if isinstance(found, RemoteError) else refusals.arguments(found, incoming)
-    if isinstance(error, RemoteError):
-        message.error_reply(incoming, error)
-        return outline(error.message)
+    refused = found if isinstance(found, RemoteError) else refusals.arguments(found, incoming)
+    if isinstance(refused, RemoteError):
+        message.error_reply(incoming, refused)
+        return outline(refused.message)
     return incoming.procedure
 
 
@@ -273,7 +273,7 @@ class Scripted(trio.abc.Stream):
         self._left = [piece for piece in (data[:half], data[half:]) if piece]
         self.sent = bytearray()
 
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:  # noqa: ARG002 - as Stream
         return self._left.pop(0) if self._left else b""
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:

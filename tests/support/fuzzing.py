@@ -29,7 +29,7 @@ PIECES: Final = (b"\0", b"\xff", b"\r\n", b",", b"=", b":", b"%00", b"\xc3\x28",
 _DIGITS = re.compile(r"\d+|0x[0-9a-f]+|'[^']*'|\"[^\"]*\"")
 
 
-class BugFound(AssertionError):  # noqa: N818 - it is the target that failed
+class BugFound(AssertionError):
     """A target let something escape; the input is in `data`."""
 
     def __init__(self, data: bytes, reason: str) -> None:
@@ -93,7 +93,7 @@ def mutated(rng: random.Random, pool: list[bytes]) -> bytes:
 
 def lengthened(data: bytearray) -> None:
     """Make a lone frame say how long it is, so that what is inside gets looked at."""
-    if len(data) >= 28 and data[0] == 0 and data[4:6] in (b"\x20\x00", b"\x06\x90"):
+    if len(data) >= 28 and data[0] == 0 and bytes(data[4:6]) in {b"\x20\x00", b"\x06\x90"}:
         data[:4] = len(data).to_bytes(4, "big")
 
 
@@ -144,7 +144,19 @@ def _join(rng: random.Random, data: bytearray, pool: list[bytes]) -> None:
     data += rng.choice(pool)
 
 
-_CHANGES: Final = (_flip, _flip, _word, _word, _piece, _noise, _cut, _remove, _repeat, _splice, _join)
+_CHANGES: Final = (
+    _flip,
+    _flip,
+    _word,
+    _word,
+    _piece,
+    _noise,
+    _cut,
+    _remove,
+    _repeat,
+    _splice,
+    _join,
+)
 
 
 def corpus(folder: Path) -> list[bytes]:

@@ -7,6 +7,8 @@ import h11
 import msgspec
 import trio
 
+from virtbackupd.server.listeners import Listener
+
 PATIENCE = 10.0
 
 
@@ -26,6 +28,13 @@ class Reply:
     def complaint(self) -> str:
         message: str = self.json["error"]["message"]
         return message
+
+
+async def connect_to(listener: Listener) -> trio.SocketStream:
+    """By its Unix socket, or else by its port on the loopback address."""
+    if listener.path is not None:
+        return await trio.open_unix_socket(str(listener.path))
+    return await trio.open_tcp_stream("127.0.0.1", listener.port)
 
 
 class HttpClient:

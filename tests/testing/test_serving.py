@@ -1,10 +1,14 @@
 """Servers for tests: they start, are reached, and leave nothing behind."""
 
 import gc
+import json
+import socket
 import tempfile
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import libvirt
 import pytest
@@ -28,6 +32,11 @@ def names(uri: str) -> list[str]:
         return [domain.name() for domain in connection.listAllDomains()]
 
 
+def address_of(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    return str(parts.hostname), int(parts.port or 0)
+
+
 def threads() -> list[str]:
     return [thread.name for thread in threading.enumerate()]
 
@@ -47,6 +56,20 @@ def server() -> Iterator[Server]:
 @pytest.mark.parametrize("name", ["uri", "qemu_uri", "read_only_uri", "tcp_uri"])
 def test_every_uri_reaches_the_server(server: Server, name: str) -> None:
     assert names(getattr(server, name)) == ["test"]
+
+
+def test_the_control_endpoint_answers_where_asked_for() -> None:
+    with serve(control=True) as server:
+        with urllib.request.urlopen(f"{server.control_url}/domains", timeout=10) as answer:
+            found = json.load(answer)
+        assert [domain["name"] for domain in found["domains"]] == ["test"]
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address_of(server.control_url))
+
+
+def test_a_server_has_no_control_endpoint_unless_asked_for(server: Server) -> None:
+    with pytest.raises(LookupError, match="control=True"):
+        _ = server.control_url
 
 
 def test_qemu_uri_is_the_system_hypervisor(server: Server) -> None:
@@ -94,9 +117,10 @@ def test_wrong_world_says_where() -> None:
 
 
 async def test_wrong_world_says_where_in_a_loop() -> None:
-    with pytest.raises(StartError, match=r"world\.toml:2: .*colour"):
+    with pytest.raises(StartError, match=r"world\.toml:2: .*colour") as caught:
         async with open_server(world='[[domains]]\ncolour = "red"\n'):
             pytest.fail("it started")
+    assert caught.value.__suppress_context__, "the way through the daemon hides the reason"
 
 
 def test_profile_is_pretended() -> None:

@@ -1,6 +1,7 @@
 """A running domain of the real in-memory hypervisor, for tests of its guest-side parts."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import trio
@@ -45,8 +46,8 @@ GUEST_XML = """
 
 
 @pytest.fixture
-async def host(nursery: trio.Nursery) -> Host:
-    host = Host(nursery)
+async def host(nursery: trio.Nursery, tmp_path: Path) -> Host:
+    host = Host(nursery, image_dir=tmp_path / "image-folder")
     host.images.add(Image(4 * MIB, path="/images/vda.qcow2"))
     host.images.add(Image(MIB, path="/images/vdb.raw", format="raw"))
     return host

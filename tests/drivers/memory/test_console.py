@@ -4,13 +4,14 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from virtbackupd.drivers.consoles import FORCE, SAFE
 from virtbackupd.drivers.errors import (
     InternalError,
     OperationFailed,
     OperationInvalid,
     UnsupportedFlags,
 )
-from virtbackupd.drivers.memory.console import FORCE, MAX_OUTPUT, SAFE, open_console
+from virtbackupd.drivers.memory.console import MAX_OUTPUT, open_console
 from virtbackupd.drivers.memory.domain import MemoryDomain
 
 

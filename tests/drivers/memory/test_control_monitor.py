@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from virtbackupd.drivers.errors import InvalidArgument
+from virtbackupd.drivers.errors import InvalidArgument, OperationInvalid
 from virtbackupd.drivers.memory import control_commands
 from virtbackupd.drivers.memory.control import UnknownCommand
 from virtbackupd.drivers.memory.domain import MemoryDomain
@@ -58,6 +58,11 @@ async def test_an_unknown_command_lists_the_known_ones(guest: MemoryDomain) -> N
     assert "guest-write" in error["desc"]
 
 
+async def test_an_unknown_argument_lists_the_known_ones(guest: MemoryDomain) -> None:
+    refusal = (await qmp(guest, "guest-zero", ofset=1))["error"]["desc"]
+    assert refusal.endswith("`ofset`; it takes disk, offset, length")
+
+
 async def test_query_commands_lists_every_command(guest: MemoryDomain) -> None:
     listed = json.loads(await answered(guest, '{"execute": "query-commands"}', 0))["return"]
     names = {entry["name"] for entry in listed}
@@ -87,6 +92,7 @@ async def test_a_line_within_json(guest: MemoryDomain) -> None:
         ("dance", "Error: there is no control command 'dance'"),
         ("guest-zero vda", "Error: 'vda' is not an argument: write KEY=VALUE"),
         ("guest-zero disk=vda", "Error: control command guest-zero: "),
+        ("snapshot-list name=a", "Error: control command snapshot-list: Object contains unknown"),
         ("compare disk=vda path=/nonexistent/image", "Error: path: /nonexistent/image is no file"),
         ("guest-zero disk=vda length=1 offset=" + "[" * 5000, "Error: offset: "),
     ],
@@ -128,3 +134,37 @@ async def test_an_unknown_command_is_an_invalid_argument_of_its_own_kind(
 async def test_arguments_are_an_object(guest: MemoryDomain, arguments: object) -> None:
     with pytest.raises(InvalidArgument, match="control command clock: "):
         MemoryDriver(guest.host).control(None, "clock", arguments)
+
+
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        ('{"execute": "x-virtbackupd-snapshot-list"}', 0),
+        ("x-virtbackupd snapshot-list", HMP),
+    ],
+)
+async def test_a_domain_that_is_off_takes_control_commands(
+    guest: MemoryDomain, command: str, flags: int
+) -> None:
+    guest.destroy()
+    assert '"snapshots": []' in await answered(guest, command, flags)
+
+
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        ('{"execute": "query-status"}', 0),
+        ('{"execute": "query-status", "id": "x-virtbackupd-clock"}', 0),
+        ("[" * 5000 + "x-virtbackupd-clock", 0),
+        ('["x-virtbackupd-clock"]', 0),
+        ("info status", HMP),
+        ("", HMP),
+    ],
+    ids=["json", "other-member", "no-json", "no-object", "line", "empty"],
+)
+async def test_a_domain_that_is_off_has_no_qemu(
+    guest: MemoryDomain, command: str, flags: int
+) -> None:
+    guest.destroy()
+    with pytest.raises(OperationInvalid, match="not running"):
+        await answered(guest, command, flags)

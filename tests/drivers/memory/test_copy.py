@@ -10,7 +10,7 @@ from virtbackupd.drivers.memory.bitmap import DirtyMap
 from virtbackupd.drivers.memory.clusters import CLUSTER
 from virtbackupd.drivers.memory.copy import CopyPlan, run_copy
 from virtbackupd.drivers.memory.image import Image
-from virtbackupd.drivers.memory.load import load_image
+from virtbackupd.drivers.memory.load import Loader
 from virtbackupd.drivers.memory.targets import create_target, reuse_target
 from virtbackupd.drivers.memory.writers import RawWriter
 
@@ -60,7 +60,7 @@ def test_an_incremental_plan_of_nothing(image: Image) -> None:
 async def test_a_full_copy(image: Image, target: str, format_: str) -> None:
     writer = create_target(target, format_, CAPACITY)
     await run_copy(CopyPlan.full(image, needs_zeroes=writer.needs_zeroes), writer)
-    assert load_image(target, format_).read(0, CAPACITY) == image.read(0, CAPACITY)
+    assert Loader().image(target, format_).read(0, CAPACITY) == image.read(0, CAPACITY)
 
 
 async def test_a_full_copy_over_a_used_file(image: Image, target: str) -> None:
@@ -91,7 +91,7 @@ async def test_a_chain_of_increments_equals_the_disk(image: Image, tmp_path: Pat
     below = {"backing_file": full, "backing_format": "qcow2"}
     writer = create_target(increment, "qcow2", CAPACITY, **below)
     await run_copy(CopyPlan.incremental(image, DirtyMap.merge([bitmap])), writer)
-    assert load_image(increment).read(0, CAPACITY) == image.read(0, CAPACITY)
+    assert Loader().image(increment).read(0, CAPACITY) == image.read(0, CAPACITY)
 
 
 async def test_qemu_img_finds_a_copy_equal(image: Image, tmp_path: Path) -> None:

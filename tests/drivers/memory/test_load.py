@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from virtbackupd.drivers.memory.clusters import CLUSTER
-from virtbackupd.drivers.memory.load import load_image, read_header
+from virtbackupd.drivers.memory.load import Loader, read_header
 from virtbackupd.drivers.memory.pattern import pattern_cluster
 from virtbackupd.drivers.qcow2 import ImageFormatError
 
@@ -30,7 +30,7 @@ def converted(raw: str, *options: str) -> str:
 
 
 def test_a_raw_file_is_loaded_sparse(raw: str) -> None:
-    image = load_image(raw)
+    image = Loader().image(raw)
     assert image.read(0, len(CONTENT)) == CONTENT
     assert (image.format, image.allocation) == ("raw", 2 * CLUSTER)
 
@@ -46,7 +46,7 @@ def test_a_raw_file_is_loaded_sparse(raw: str) -> None:
     ],
 )
 def test_a_qcow2_file_is_loaded(raw: str, options: tuple[str, ...]) -> None:
-    image = load_image(converted(raw, *options))
+    image = Loader().image(converted(raw, *options))
     assert image.read(0, len(CONTENT)) == CONTENT
     assert image.format == "qcow2"
 
@@ -55,7 +55,7 @@ def test_a_backing_chain_is_loaded(raw: str) -> None:
     top = raw + ".top"
     qemu_img("create", "-f", "qcow2", "-b", "a.raw", "-F", "raw", top)
     subprocess.run(["qemu-io", "-c", "write -z 64k 64k", top], check=True, capture_output=True)
-    image = load_image(top)
+    image = Loader().image(top)
     assert image.backing is not None
     assert image.backing.read(0, len(CONTENT)) == CONTENT
     assert image.read(0, len(CONTENT)) == bytes(2 * CLUSTER) + CONTENT[2 * CLUSTER :]
@@ -67,12 +67,12 @@ def test_a_raw_file_has_no_header(raw: str) -> None:
 
 def test_a_wrong_format_is_refused(raw: str) -> None:
     with pytest.raises(ImageFormatError, match="is not a qcow2 image"):
-        load_image(raw, "qcow2")
+        Loader().image(raw, "qcow2")
 
 
 def test_a_qcow2_file_can_be_taken_as_raw(raw: str) -> None:
     path = converted(raw)
-    assert load_image(path, "raw").read(0, 4) == b"QFI\xfb"
+    assert Loader().image(path, "raw").read(0, 4) == b"QFI\xfb"
 
 
 def test_a_file_that_backs_itself_is_refused(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_file_that_backs_itself_is_refused(tmp_path: Path) -> None:
     qemu_img("create", "-f", "qcow2", path, "1M")
     qemu_img("rebase", "-u", "-b", path, "-F", "qcow2", path)
     with pytest.raises(ImageFormatError, match="more than 200 files"):
-        load_image(path)
+        Loader().image(path)
 
 
 def test_a_cut_file_is_refused(raw: str) -> None:
@@ -88,4 +88,4 @@ def test_a_cut_file_is_refused(raw: str) -> None:
     with Path(path).open("r+b") as file:
         file.truncate(CLUSTER)
     with pytest.raises(ImageFormatError, match="ends before"):
-        load_image(path)
+        Loader().image(path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from virtbackupd.drivers.memory.clusters import CLUSTER
-from virtbackupd.drivers.memory.load import load_image, read_header
+from virtbackupd.drivers.memory.load import Loader, read_header
 from virtbackupd.drivers.memory.targets import create_empty_qcow2, create_target, reuse_target
 from virtbackupd.drivers.qcow2 import ImageFormatError
 
@@ -39,7 +39,7 @@ def overlay(tmp_path: Path, path: Path) -> Path:
 def test_an_empty_file_passes_the_check(path: Path) -> None:
     create_empty_qcow2(str(path), 1 << 40)
     qemu_img("check", str(path))
-    assert load_image(str(path)).capacity == 1 << 40
+    assert Loader().image(str(path)).capacity == 1 << 40
 
 
 def test_a_new_file_is_for_its_owner_only(path: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_reused_file_keeps_its_backing_file(overlay: Path) -> None:
     header = read_header(str(overlay))
     assert header is not None
     assert header.backing_format == "raw"
-    assert load_image(str(overlay)).read(CLUSTER - 1, 2) == b"\xffn"
+    assert Loader().image(str(overlay)).read(CLUSTER - 1, 2) == b"\xffn"
 
 
 def test_a_reused_file_keeps_its_contents(overlay: Path) -> None:
@@ -84,14 +84,14 @@ def test_a_reused_file_keeps_its_contents(overlay: Path) -> None:
     writer.write_batch([(1, b"\2" * CLUSTER)])
     writer.finish()
     qemu_img("check", str(overlay))
-    image = load_image(str(overlay))
+    image = Loader().image(str(overlay))
     assert [image.read(i * CLUSTER, 1) for i in range(4)] == [b"\1", b"\2", b"\0", b"\xff"]
 
 
 def test_a_reused_file_may_lose_its_contents(overlay: Path) -> None:
     qemu_io(overlay, "write -P 1 0 64k")
     reuse_target(str(overlay), "qcow2", CAPACITY, keep=False).finish()
-    assert load_image(str(overlay)).read(0, 1) == b"\xff"
+    assert Loader().image(str(overlay)).read(0, 1) == b"\xff"
 
 
 def test_a_reused_raw_file_keeps_what_is_not_written(path: Path) -> None:

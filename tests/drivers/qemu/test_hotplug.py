@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import trio
 
+from virtbackupd.drivers.enums import DeviceModify
 from virtbackupd.drivers.errors import (
     ConfigUnsupported,
     DriverError,
@@ -19,7 +20,6 @@ from virtbackupd.drivers.events import (
     Event,
 )
 from virtbackupd.drivers.qemu import hotplug
-from virtbackupd.drivers.qemu.device_calls import Modify
 from virtbackupd.drivers.qemu.domain import QemuDomain
 from virtbackupd.drivers.qemu.driver import QemuDriver
 
@@ -145,7 +145,7 @@ async def test_a_stored_definition_is_changed_alone(
     plug: QemuDomain, make_image: MakeImage
 ) -> None:
     xml = disk(make_image("a.qcow2"), "vda", "virtio")
-    await plug.attach_device_flags(xml, Modify.CONFIG)
+    await plug.attach_device_flags(xml, DeviceModify.CONFIG)
     stored = plug.host.settings.definitions / "plug.xml"
     assert "dev='vda'" in await trio.Path(stored).read_text()
     assert plug.definition.find_disk("vda") is None
@@ -153,8 +153,8 @@ async def test_a_stored_definition_is_changed_alone(
 
 async def test_both_are_changed(plug: QemuDomain, make_image: MakeImage) -> None:
     xml = disk(make_image("a.qcow2"), "sdd", "scsi")
-    await plug.attach_device_flags(xml, Modify.LIVE | Modify.CONFIG)
-    await plug.detach_device_flags(xml, Modify.LIVE | Modify.CONFIG)
+    await plug.attach_device_flags(xml, DeviceModify.LIVE | DeviceModify.CONFIG)
+    await plug.detach_device_flags(xml, DeviceModify.LIVE | DeviceModify.CONFIG)
     assert "dev='sdd'" not in plug.get_xml_desc(0) + plug.get_xml_desc(2)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from documents import disk_element, domain_xml
 
 from virtbackupd.drivers.enums import JobType
 from virtbackupd.drivers.events import DomainJobCompleted, Event
@@ -18,12 +19,6 @@ from virtbackupd.drivers.qemu.driver import QemuDriver
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-DOMAIN = """<domain type='qemu'><name>guest</name>
-<memory unit='MiB'>64</memory><vcpu>1</vcpu>
-<os><type arch='x86_64' machine='q35'>hvm</type></os><features><acpi/></features>
-<devices><disk type='file' device='disk'>
-<driver name='qemu' type='qcow2'/><source file='{path}'/><target dev='vda' bus='virtio'/>
-</disk></devices></domain>"""
 MIB = 1024 * 1024
 DISK_ONLY, ACTIVE, PIVOT = 16, 4, 2
 CHECKPOINT = "<domaincheckpoint><name>c1</name></domaincheckpoint>"
@@ -52,7 +47,9 @@ def guest_of(driver: QemuDriver) -> QemuDomain:
 
 
 async def started(driver: QemuDriver, path: str) -> QemuDomain:
-    await driver.domain_define_xml(DOMAIN.format(path=path))
+    await driver.domain_define_xml(
+        domain_xml("guest", disk_element("vda", Path(path)), machine="q35")
+    )
     guest = guest_of(driver)
     await guest.create()
     return guest

@@ -4,12 +4,12 @@ QEMU's event is made up here, because only a guest can cause it.
 """
 
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import trio
+from tiny_disk import mounted_tiny_disk
 
 from virtbackupd.drivers.enums import DomainState, JobType, PausedReason
 from virtbackupd.drivers.interface import DriverOptions, JobStats
@@ -28,11 +28,8 @@ XML = """<domain type='qemu'><name>kept</name><memory unit='MiB'>32</memory>
 @pytest.fixture
 def tiny(state_dir: Path) -> Iterator[Path]:
     """A file system on which a scratch file has next to no room."""
-    folder = state_dir / "tiny"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=True)
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
+    with mounted_tiny_disk(state_dir) as path:
+        yield path
 
 
 async def begin(guest: QemuDomain, socket: Path, **scratch: Path) -> QemuBackup:

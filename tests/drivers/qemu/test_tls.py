@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from documents import disk_element, domain_xml
 
 from virtbackupd.drivers.errors import InternalError, OperationInvalid
 from virtbackupd.drivers.interface import DriverOptions
@@ -13,12 +14,6 @@ from virtbackupd.drivers.qemu import open_driver
 from virtbackupd.drivers.qemu.domain import QemuDomain
 from virtbackupd.drivers.qemu.driver import QemuDriver
 
-DOMAIN = """<domain type='qemu'><name>guest</name>
-<memory unit='MiB'>64</memory><vcpu>1</vcpu>
-<os><type arch='x86_64' machine='q35'>hvm</type></os><features><acpi/></features>
-<devices><disk type='file' device='disk'>
-<driver name='qemu' type='qcow2'/><source file='{path}'/><target dev='vda' bus='virtio'/>
-</disk></devices></domain>"""
 NEW_KEY = ("openssl", "req", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
 
 
@@ -55,7 +50,8 @@ async def guest(
     await trio.Path(state_dir / "qemu" / "qemu.toml").write_text(setting)
     async with open_driver(DriverOptions(state_dir)) as driver:
         assert isinstance(driver, QemuDriver)
-        ref = await driver.domain_define_xml(DOMAIN.format(path=make_image("a.qcow2")))
+        disk = disk_element("vda", Path(make_image("a.qcow2")))
+        ref = await driver.domain_define_xml(domain_xml("guest", disk, machine="q35"))
         domain = driver.domain_by_uuid(ref.uuid)
         await domain.create()
         yield domain

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 from contract import ask
+from documents import disk_element, domain_xml
 
 from virtbackupd.drivers.enums import JobType
 from virtbackupd.drivers.interface import DriverOptions
@@ -17,12 +18,6 @@ from virtbackupd.drivers.qemu.driver import QemuDriver
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
 USER, GROUP = "nobody", "nogroup"
-DOMAIN = """<domain type='qemu'><name>guest</name>
-<memory unit='MiB'>64</memory><vcpu>1</vcpu>
-<os><type arch='x86_64' machine='q35'>hvm</type></os><features><acpi/></features>
-<devices><disk type='file' device='disk'>
-<driver name='qemu' type='qcow2'/><source file='{path}'/><target dev='vda' bus='virtio'/>
-</disk></devices></domain>"""
 
 FLASHED = """<domain type='qemu'><name>guest</name><memory unit='MiB'>32</memory>
 <os><type machine='q35'>hvm</type>{boot}</os></domain>"""
@@ -44,7 +39,9 @@ async def guest(state_dir: Path) -> AsyncIterator[QemuDomain]:
     shutil.chown(image, USER, GROUP)
     async with open_driver(DriverOptions(state_dir)) as driver:
         assert isinstance(driver, QemuDriver)
-        ref = await driver.domain_define_xml(DOMAIN.format(path=image))
+        ref = await driver.domain_define_xml(
+            domain_xml("guest", disk_element("vda", Path(image)), machine="q35")
+        )
         domain = driver.domain_by_uuid(ref.uuid)
         await domain.create()
         yield domain

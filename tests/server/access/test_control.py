@@ -36,6 +36,9 @@ class Fixed:
         self.asked += 1
         return self._wait() if self.later else self.verdict
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     async def _wait(self) -> bool:
         await trio.lowlevel.checkpoint()
         return self.verdict

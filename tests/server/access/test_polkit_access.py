@@ -27,6 +27,7 @@ class Authority:
     """Actions with the name of the domain, or nothing."""
     broken: bool = False
     asked: list[tuple[str, str]] = field(default_factory=list)
+    closed: bool = False
 
     async def allows(self, action: str, identity: Identity, details: dict[str, str]) -> bool:
         assert identity is USER
@@ -36,6 +37,9 @@ class Authority:
         question = action.removeprefix("org.libvirt.api."), details.get("domain_name", "")
         self.asked.append(question)
         return question in self.grants
+
+    def close(self) -> None:
+        self.closed = True
 
 
 CONNECT = {("connect.getattr", ""), ("connect.search-domains", "")}
@@ -131,3 +135,8 @@ async def test_without_an_answer_nothing_is_allowed(site: Site, authority: Autho
     client = await site.opened(USER)
     authority.broken = True
     assert (await client.refused("CONNECT_LIST_ALL_DOMAINS", 1, 0)).code == 88
+
+
+def test_the_way_to_polkit_is_closed_in_the_end(authority: Authority) -> None:
+    PolkitAccess(authority).close()
+    assert authority.closed

@@ -34,6 +34,13 @@ class Peer:
         frames = FrameReader().receive_data(bytes(await self.stream.receive_some()))
         return procedure.decode_ret(frames[0].payload)
 
+    async def refusal(self, name: str, *args: object) -> str:
+        procedure = schema.load_admin().by_name[name]
+        await self.stream.send_all(encode_call(procedure, 1, args))
+        (frame,) = FrameReader().receive_data(bytes(await self.stream.receive_some()))
+        assert frame.status == 1
+        return frame.payload.decode(errors="replace")
+
     async def closed(self) -> bool:
         return await self.stream.receive_some() == b""
 
@@ -76,8 +83,11 @@ async def test_more_than_allowed_are_sent_away(site: Site) -> None:
     peers = [await site.connect() for _ in range(2)]
     for peer in peers:
         await peer.call("CONNECT_OPEN", 0)
-    assert await (await site.connect()).closed()
+    late = await site.connect()
+    assert "admin_max_clients" in await late.refusal("CONNECT_OPEN", 0)
+    assert await late.closed()
     assert len(site.admin.clients) == 2
+    assert site.admin.reached == {"admin_max_clients": 1}
 
 
 async def test_a_place_is_free_again(site: Site) -> None:

@@ -7,9 +7,10 @@ from raw_client import RawClient
 from scramp import ScramClient
 from trio.testing import wait_all_tasks_blocked
 
-from virtbackupd.server.identity import Identity
+from virtbackupd.server.identity import Identity, Transport
+from virtbackupd.server.log_syntax import AUDIT
 from virtbackupd.server.login import Authentication, Login, Scheme
-from virtbackupd.server.sasl import open_sasl
+from virtbackupd.server.sasl import REFUSALS, open_sasl
 from virtbackupd.server.users import MECHANISM, changing, make_credentials
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tests.server.conftest import Server
 
 SOMEBODY = Identity(uid=1000)
+PUBLIC = Identity(Transport.TCP, address="192.0.2.7:1")
 
 
 @pytest.fixture
@@ -74,6 +76,25 @@ async def test_failure_has_libvirt_s_code_and_words(peer: RawClient) -> None:
     refused = await peer.refused("AUTH_SASL_START", "PLAIN", 0, b"")
     expected = (45, 7, "authentication failed: authentication failed")
     assert (refused.code, refused.domain, refused.message) == expected
+
+
+async def test_who_is_refused_too_often_is_closed(peer: RawClient) -> None:
+    for _ in range(REFUSALS):
+        assert (await peer.refused("AUTH_SASL_STEP", 1, b"")).code == 45
+    assert await peer.receive() is None
+
+
+async def test_no_mechanism_where_others_listen(
+    server: "Server", tmp_path: "Path", caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", AUDIT)
+    public = Authentication(sasl=open_sasl(tmp_path / "users")).login(Scheme.SASL, PUBLIC)
+    peer = server.connect(login=public)
+    for _ in range(REFUSALS):
+        await peer.refused("AUTH_SASL_INIT")
+    assert await peer.receive() is None
+    told = [each for each in caplog.records if each.name == AUDIT]
+    assert len(told) == REFUSALS
 
 
 async def test_polkit_is_not_what_was_asked_for(peer: RawClient) -> None:
