@@ -42,7 +42,7 @@ check: $(VENV)/.installed-test
 
 test: check
 	@.ci/make-guest build/guest "$(CURDIR)/tests/support/linux_init.sh"
-	$(BIN)/pytest --numprocesses auto --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed-test
 	@.ci/apt-install $(BENCH_PACKAGES)
