@@ -24,6 +24,8 @@ from daemon_process import Daemon, running_daemon
 from watching import EXECUTABLE, tool
 
 DEADLINE = 30.0
+HEEDING = ("env", "--default-signal=INT")
+"""What a shell has put into the background ignores SIGINT, and so do its children."""
 SIZES = {"COLUMNS", "LINES", "NO_COLOR"}
 """What would make the program ignore its terminal."""
 SLOW = 1 << 20
@@ -81,7 +83,7 @@ def test_a_read_only_client_may_look(daemon: Daemon) -> None:
 def test_looks_into_a_pipe_go_on_and_tell_of_ends(
     daemon: Daemon, pushing: libvirt.virDomain
 ) -> None:
-    command = [str(EXECUTABLE), "top", "--json", "--interval", "0.1", "-c", daemon.uri]
+    command = [*HEEDING, str(EXECUTABLE), "top", "--json", "--interval", "0.1", "-c", daemon.uri]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -93,7 +95,7 @@ def test_looks_into_a_pipe_go_on_and_tell_of_ends(
             assert abs(end["at"] - time.time()) < DEADLINE
         finally:
             process.send_signal(signal.SIGINT)
-            process.stdout.read()
+            process.communicate(timeout=DEADLINE)
     assert process.returncode == 130
 
 
