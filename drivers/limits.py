@@ -6,9 +6,15 @@ starts, and another daemon in the same process has its own.
 
 from collections import Counter
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, TypeVar
 
 from virtbackupd.drivers.errors import OperationFailed
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 
 @dataclass(slots=True)
@@ -25,6 +31,10 @@ class DriverLimits:
     """Real domain XML stays under 12 levels; the bound keeps recursion over the tree safe."""
     reached: Counter[str] = field(default_factory=Counter)
     """How often somebody was refused, by the name of the limit."""
+
+    def take(self, other: "DriverLimits") -> None:
+        """Let the numbers of `other` hold from now on."""
+        take_numbers(self, other)
 
     def check_job(self, running: int) -> None:
         """OperationFailed when so many backups run that no other may begin."""
@@ -44,3 +54,10 @@ def limits() -> DriverLimits:
 
 
 _DEFAULT = DriverLimits()
+
+
+def take_numbers(held: T, other: T) -> None:
+    """Copy each limit of a dataclass, and keep the count of how often one was reached."""
+    for each in fields(other):
+        if each.name != "reached":
+            setattr(held, each.name, getattr(other, each.name))

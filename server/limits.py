@@ -4,12 +4,12 @@ The numbers are named as in the configuration and may change while the daemon ru
 """
 
 from collections import Counter
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import trio
 
-from virtbackupd.drivers.limits import DriverLimits
+from virtbackupd.drivers.limits import DriverLimits, take_numbers
 from virtbackupd.drivers.limits import limits as driver_limits
 from virtbackupd.server.config import Settings
 from virtbackupd.server.keepalive import KeepalivePolicy
@@ -42,10 +42,7 @@ class Limits:
 
     def take(self, other: "Limits") -> None:
         """Let the numbers of `other` hold from now on."""
-        for each in fields(other):
-            if each.name == "reached":
-                continue
-            setattr(self, each.name, getattr(other, each.name))
+        take_numbers(self, other)
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -80,9 +77,7 @@ def driver_limits_of(settings: Settings) -> DriverLimits:
 
 def take_driver_limits(settings: Settings) -> None:
     """Let those of a configuration hold from now on, in the daemon whose task this is."""
-    held, new = driver_limits(), driver_limits_of(settings)
-    for name in ("max_jobs", "max_nbd_clients", "max_xml", "max_xml_depth"):
-        setattr(held, name, getattr(new, name))
+    driver_limits().take(driver_limits_of(settings))
 
 
 class Seat:
