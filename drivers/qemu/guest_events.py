@@ -59,7 +59,7 @@ def handle(domain: "QemuDomain", name: str, data: Data) -> None:
 
 def _on_stop(domain: "QemuDomain", run: Run, data: Data) -> None:
     del data
-    if domain.state == DomainState.RUNNING:
+    if domain.state == DomainState.RUNNING and not run.restarting:
         reason = run.pause_reason if run.pause_reason is not None else PausedReason.USER
         enter_paused(domain, reason)
 
@@ -82,7 +82,7 @@ def _on_resume(domain: "QemuDomain", run: Run, data: Data) -> None:
 
 
 def _on_shutdown(domain: "QemuDomain", run: Run, data: Data) -> None:
-    if domain.state == DomainState.SHUTDOWN:
+    if domain.state == DomainState.SHUTDOWN or lifecycle.started_again(domain, run):
         return
     guest = data.get("guest")
     domain.enter(DomainState.SHUTDOWN, 0)

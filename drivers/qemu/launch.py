@@ -122,12 +122,20 @@ async def see_state(domain: "QemuDomain", run: Run) -> None:
     run.ends_with_backup = _waits_for_backup(domain, status)
     if run.ends_with_backup:
         reason = PausedReason.SHUTTING_DOWN
+    stands = state is DomainState.SHUTDOWN or _was_being_reset(domain, status)
+    if stands and lifecycle.started_again(domain, run):
+        return
     if domain.state != state:
         domain.enter(state, reason)
     if state is DomainState.SHUTDOWN:
         lifecycle.powered_off(domain, run)
     elif domain.backup is None:
         lifecycle.backup_ended(domain)
+
+
+def _was_being_reset(domain: "QemuDomain", status: str) -> bool:
+    """Whether a guest that ran stands at its beginning: a daemon has ended amid a restart."""
+    return status == "prelaunch" and domain.state == DomainState.RUNNING
 
 
 def _waits_for_backup(domain: "QemuDomain", status: str) -> bool:

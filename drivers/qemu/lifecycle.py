@@ -210,7 +210,9 @@ async def _ask_guest(domain: "QemuDomain", flags: int, *, reboots: bool) -> None
         await agent.shutdown(domain, "reboot" if reboots else "powerdown")
         return
     # ACPI knows no restart: the guest powers off, and what follows is up to us.
-    run.reboots = reboots
+    if run.reboots is not reboots:
+        run.reboots = reboots
+        await domain.save_status()
     await run.monitor.execute("system_powerdown")
 
 
@@ -226,12 +228,22 @@ def _through_agent(domain: "QemuDomain", run: Run, flags: int) -> bool:
     return not flags and configured and run.agent_connected
 
 
-def powered_off(domain: "QemuDomain", run: Run) -> None:
-    """QEMU holds still because the guest has powered off: see what is to come of it."""
-    if run.reboots or domain.definition.on_poweroff == "restart":
-        run.reboots = False
+def started_again(domain: "QemuDomain", run: Run) -> bool:
+    """Whether a guest that has powered off only wants to start again; it then does.
+
+    As with libvirtd the domain runs on for whoever looks: only the reset is told.
+    """
+    if not (run.reboots or domain.definition.on_poweroff == "restart"):
+        return False
+    if not run.restarting:
+        run.restarting = True
         domain.host.nursery.start_soon(_start_again, domain, run)
-    elif domain.backup is not None and domain.backup.preserves_domain:
+    return True
+
+
+def powered_off(domain: "QemuDomain", run: Run) -> None:
+    """QEMU holds still because the guest has powered off for good: see what is to come of it."""
+    if domain.backup is not None and domain.backup.preserves_domain:
         domain.host.nursery.start_soon(_hold_for_backup, domain, run)
     elif domain.definition.on_poweroff == "preserve":
         guest_events.enter_paused(domain, PausedReason.SHUTTING_DOWN)
@@ -243,10 +255,14 @@ def powered_off(domain: "QemuDomain", run: Run) -> None:
 async def _start_again(domain: "QemuDomain", run: Run) -> None:
     try:
         await run.monitor.execute("system_reset")
+        # From here on the guest may power off again, and that is another matter.
+        run.reboots = run.restarting = False
         await run_processors(run, RunningReason.BOOTED)
     except DriverError as error:
         log.error("domain %s could not be started again: %s", domain.ref.name, error.message)
         await _end_quietly(domain, run)
+    # Not before: a daemon that is killed in between begins the restart anew.
+    domain.save_status_soon()
 
 
 async def _hold_for_backup(domain: "QemuDomain", run: Run) -> None:

@@ -152,7 +152,7 @@ async def _take_over(host: "Host", status: Status) -> None:
         else:
             host.nursery.start_soon(_take_over_later, domain, found, paths, status)
         return
-    await _go_on(domain, Run(paths, found, monitor))
+    await _go_on(domain, Run(paths, found, monitor, reboots=status.reboots))
 
 
 async def _take_over_later(
@@ -161,7 +161,8 @@ async def _take_over_later(
     """Until QEMU answers or ends, its domain can only be looked at."""
     while not await found.gone_within(_PAUSE):
         with suppress(DriverError):
-            await _go_on(domain, Run(paths, found, await launch.connect(domain, paths)))
+            monitor = await launch.connect(domain, paths)
+            await _go_on(domain, Run(paths, found, monitor, reboots=status.reboots))
             return
     await _ended_meanwhile(domain, paths.folder, status)
 

@@ -37,6 +37,8 @@ class Run:
     """Those of them that it keeps, until whoever waits has seen it."""
     reboots: bool = False
     """Whether the guest's next power-off is to become a reset."""
+    restarting: bool = False
+    """The guest has powered off only to start again: nobody is shown that QEMU stands meanwhile."""
     ends_with_backup: bool = False
     """Whether the guest has powered off and the domain only waits for its backup."""
     agent_path: str | None = None

@@ -55,6 +55,8 @@ class Status:
     pid: int
     start_time: int
     persistent: bool
+    reboots: bool
+    """Whether the guest's next power-off is to become a reset."""
     parts: dict[str, etree._Element]
 
 
@@ -117,7 +119,8 @@ def format_status(domain: "QemuDomain", run: "Run") -> str:
         reason=str(domain.reason),
         pid=str(run.process.pid),
         started=str(run.process.start_time),
-        persistent="yes" if domain.persistent is not None else "no",
+        persistent=_YES_OR_NO[domain.persistent is not None],
+        reboots=_YES_OR_NO[run.reboots],
     )
     for part in PARTS:
         element = part.write(domain)
@@ -144,11 +147,13 @@ def parse_status(text: str) -> Status:
         pid=_number(root.get("pid"), "pid"),
         start_time=_number(root.get("started"), "started"),
         persistent=root.get("persistent") == "yes",
+        reboots=root.get("reboots") == "yes",
         parts={part.tag: found for part in PARTS if (found := root.find(part.tag)) is not None},
     )
 
 
 _DIGITS: Final = 20
+_YES_OR_NO: Final = {True: "yes", False: "no"}
 _RETRY_PAUSE: Final = 2.0
 """Seconds until there may be room on the disk again."""
 

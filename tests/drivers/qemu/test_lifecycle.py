@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
+from guest_power import power_off, until_it_runs
 from waiting import until
 
 from virtbackupd.drivers.enums import (
@@ -185,40 +186,58 @@ async def test_a_qemu_that_the_host_ends_has_shut_down(plain: QemuDomain, heard:
 
 async def test_a_guest_that_powers_off_ends_qemu(plain: QemuDomain, heard: Heard) -> None:
     await plain.create()
-    await _power_off(plain)
+    await power_off(plain)
     await heard.wait_for(
         (Lifecycle.SHUTDOWN, ShutdownDetail.GUEST), (Lifecycle.STOPPED, StoppedDetail.SHUTDOWN)
     )
     assert plain.get_state(0) == (DomainState.SHUTOFF, ShutoffReason.SHUTDOWN)
 
 
-async def _power_off(domain: QemuDomain) -> None:
-    """What a guest does last: ask the chipset for the soft-off state (ACPI's PM1a control).
-
-    The firmware first has to give that register its address, so this is asked until it works.
-    """
-    done = trio.Event()
-    domain.on_event("SHUTDOWN", lambda _: done.set())
-    with trio.fail_after(20):
-        while not done.is_set():
-            await domain.monitor_command("o /w 0x604 0x2000", 1)
-            with trio.move_on_after(0.05):
-                await done.wait()
-
-
 async def test_a_reboot_starts_again_after_the_power_off(plain: QemuDomain, heard: Heard) -> None:
     await plain.create()
     await plain.reboot(0)
-    await _power_off(plain)
-    await heard.wait_for((Lifecycle.SHUTDOWN, ShutdownDetail.GUEST), "reboot", RESUMED)
+    await power_off(plain)
+    await heard.wait_for(STARTED, "reboot")
     assert plain.get_state(0) == (DomainState.RUNNING, RunningReason.BOOTED)
+    await until_it_runs(plain)
+
+
+async def test_a_reboot_is_not_seen_as_an_end(plain: QemuDomain) -> None:
+    """What lies between power-off and reset is nobody's business, as with libvirtd."""
+    states = []
+    for name in ("SHUTDOWN", "STOP", "RESET", "RESUME"):
+        plain.on_event(name, lambda _: states.append(plain.state))
+    await plain.create()
+    await plain.reboot(0)
+    states.clear()
+    await power_off(plain)
+    await until_it_runs(plain)
+    assert states == [DomainState.RUNNING] * 4
+
+
+async def test_only_one_power_off_is_a_reboot(plain: QemuDomain, heard: Heard) -> None:
+    await plain.create()
+    await plain.reboot(0)
+    await power_off(plain)
+    await until_it_runs(plain)
+    await power_off(plain)
+    await heard.wait_for((Lifecycle.STOPPED, StoppedDetail.SHUTDOWN))
+
+
+async def test_a_shutdown_takes_a_reboot_back(plain: QemuDomain, heard: Heard) -> None:
+    await plain.create()
+    await plain.reboot(0)
+    await plain.shutdown()
+    await power_off(plain)
+    await heard.wait_for((Lifecycle.STOPPED, StoppedDetail.SHUTDOWN))
 
 
 async def test_a_domain_may_start_again_by_itself(define: Define, heard: Heard) -> None:
     restarting = await define("<on_poweroff>restart</on_poweroff>")
     await restarting.create()
-    await _power_off(restarting)
-    await heard.wait_for((Lifecycle.SHUTDOWN, ShutdownDetail.GUEST), "reboot", RESUMED)
+    await power_off(restarting)
+    await heard.wait_for(STARTED, "reboot")
+    await until_it_runs(restarting)
 
 
 async def test_asking_for_a_shutdown_changes_nothing_by_itself(plain: QemuDomain) -> None:

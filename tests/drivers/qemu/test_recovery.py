@@ -5,6 +5,7 @@ from pathlib import Path
 from signal import SIGKILL
 
 import pytest
+from guest_power import power_off, until_it_runs
 from waiting import until
 
 from virtbackupd.drivers.enums import DomainState, RunningReason, ShutoffReason
@@ -15,7 +16,7 @@ from virtbackupd.drivers.qemu.domain import QemuDomain
 from virtbackupd.drivers.qemu.driver import QemuDriver
 
 XML = """<domain type='qemu'><name>kept</name><memory unit='MiB'>32</memory>
-<os><type arch='x86_64' machine='q35'>hvm</type></os>
+<os><type arch='x86_64' machine='q35'>hvm</type></os><features><acpi/></features>
 <devices><disk type='file'><driver name='qemu' type='qcow2'/><source file='{path}'/>
 <target dev='vda' bus='virtio'/></disk></devices></domain>"""
 
@@ -165,3 +166,23 @@ async def test_two_daemons_do_not_share_a_state_directory(state_dir: Path) -> No
 async def test_a_driver_with_no_files_has_no_domains(state_dir: Path) -> None:
     async with open_driver(DriverOptions(state_dir)) as driver:
         assert driver.list_all_domains(0) == []
+
+
+@pytest.mark.parametrize("was_reset", [False, True])
+async def test_a_reboot_that_was_asked_for_is_not_forgotten(
+    state_dir: Path, xml: str, *, was_reset: bool
+) -> None:
+    """The daemon ends between the guest's power-off and the moment in which it runs again."""
+    uuid, _ = await _define(state_dir, xml, start=True)
+    async with open_driver(DriverOptions(state_dir)) as driver:
+        domain = await _found(driver, uuid)
+        await domain.reboot(0)
+        domain.require_run().restarting = True
+        await power_off(domain)
+        if was_reset:
+            await domain.monitor.execute("system_reset")
+    async with open_driver(DriverOptions(state_dir)) as driver:
+        domain = await _found(driver, uuid)
+        await until_it_runs(domain)
+        assert domain.get_state(0) == (DomainState.RUNNING, RunningReason.BOOTED)
+        await domain.destroy()
