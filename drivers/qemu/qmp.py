@@ -74,6 +74,13 @@ class _Client(QMPClient):
         super().__init__(readbuflen=_LINE_LIMIT)
         self.logger = _silent
 
+    # The library's own write each message out for the log, which takes longer than the message.
+    def _cb_outbound(self, msg: Message) -> Message:
+        return msg
+
+    def _cb_inbound(self, msg: Message) -> Message:
+        return msg
+
 
 class Bridge:
     """The asyncio loop that the monitors of one driver share."""

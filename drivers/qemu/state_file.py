@@ -67,6 +67,8 @@ class StatusFile:
         self._domain = domain
         self._lock = trio.Lock()
         self._wanted = False
+        self._live: tuple[DomainDefinition, str] | None = None
+        """The definition last written, and its text: it changes far less often than the rest."""
 
     @property
     def path(self) -> Path:
@@ -78,14 +80,14 @@ class StatusFile:
             run = self._domain.run
             if run is not None and not run.gone:
                 self._wanted = False
-                await store.write(self.path, format_status(self._domain, run))
+                await store.write(self.path, format_status(self._domain, run, self._live_text()))
 
     async def note(self) -> None:
         """Write what only matters as long as QEMU lives, without waiting for the disk."""
         async with self._lock:
             run = self._domain.run
             if run is not None and not run.gone:
-                await store.note(self.path, format_status(self._domain, run))
+                await store.note(self.path, format_status(self._domain, run, self._live_text()))
 
     def save_soon(self) -> None:
         """Write in a task of the driver's, until it succeeds; many requests make one write."""
@@ -97,6 +99,13 @@ class StatusFile:
         """The run is over."""
         async with self._lock:
             await store.remove(self.path)
+
+    def _live_text(self) -> str:
+        definition = self._domain.definition
+        if self._live is None or self._live[0] is not definition:
+            root = etree.fromstring(definition.to_xml(id=self._domain.ref.id))
+            self._live = definition, format_element(root, depth=1)
+        return self._live[1]
 
     async def _save_quietly(self) -> None:
         complaint = ""
@@ -111,8 +120,11 @@ class StatusFile:
                 await trio.sleep(_RETRY_PAUSE)
 
 
-def format_status(domain: "QemuDomain", run: "Run") -> str:
-    """The text of the file."""
+_LIVE: Final = "domain"
+
+
+def format_status(domain: "QemuDomain", run: "Run", live: str) -> str:
+    """The text of the file; `live` is the live definition's, with its indentation."""
     root = etree.Element(
         "domstatus",
         state=str(domain.state),
@@ -126,15 +138,15 @@ def format_status(domain: "QemuDomain", run: "Run") -> str:
         element = part.write(domain)
         if element is not None:
             root.append(element)
-    live = etree.fromstring(domain.definition.to_xml(id=domain.ref.id))
-    root.append(live)
-    return format_element(root)
+    place = format_element(etree.SubElement(root, _LIVE), depth=1)
+    head, _, tail = format_element(root).rpartition(place)
+    return head + live + tail
 
 
 def parse_status(text: str) -> Status:
     """Read a file that `format_status` made; a DriverError says what is wrong with it."""
     root = parse_document(text, "domstatus")
-    live = root.find("domain")
+    live = root.find(_LIVE)
     if live is None:
         raise XmlError("there is no domain in it")
     domain_id = live.get("id")
