@@ -40,6 +40,8 @@ _MAX_PORT = 65535
 _POSTCOPY = 1
 _MAX_EXPORT_NAME = 4096
 """Bytes in a string of the NBD protocol."""
+_MAX_BITMAP_NAME = 1023
+"""Bytes that QEMU allows."""
 WAIT_FOR_END = 30.0
 """Seconds that libvirt waits for a job that is ending."""
 
@@ -102,7 +104,9 @@ def check_server(
     if server.transport == "tcp" and not (server.port or any_port):
         raise OperationUnsupported("a TCP server needs a port: none is chosen automatically")
     if server.port > _MAX_PORT:
-        raise InternalError(f"there is no TCP port {server.port}, the last one is {_MAX_PORT}")
+        raise InvalidArgument(
+            f"there is no TCP port {server.port}, the last one is {_MAX_PORT}", origin=Origin.NONE
+        )
     if server.transport == "fd":
         raise InvalidArgument(
             f"the file descriptor group {server.fdgroup!r} is unknown: no client can pass one here"
@@ -110,7 +114,10 @@ def check_server(
     if server.transport not in ("tcp", "unix"):
         raise InternalError(f"an NBD server cannot use the transport {server.transport!r}")
     if server.tls and not tls_available:
-        raise OperationInvalid("TLS for backups needs a certificate directory, none is configured")
+        raise InternalError(
+            "TLS for backups needs a certificate directory, none is configured or there: see"
+            " backup_tls_x509_cert_dir"
+        )
 
 
 def numbered(definition: BackupDefinition, used: int) -> BackupDefinition:
@@ -138,15 +145,15 @@ def with_exports(definition: BackupDefinition) -> BackupDefinition:
 
 def _with_export(disk: BackupDisk) -> BackupDisk:
     bitmap = disk.exportbitmap
-    if disk.backupmode == "incremental":
-        bitmap = bitmap or f"backup-{disk.name}"
-    return replace(disk, exportname=disk.exportname or disk.name, exportbitmap=bitmap)
+    if disk.backupmode == "incremental" and bitmap is None:
+        bitmap = f"backup-{disk.name}"
+    return replace(disk, exportname=disk.export, exportbitmap=bitmap)
 
 
 def _require_usable(definition: BackupDefinition) -> None:
     names: set[str] = set()
     for entry in definition.selected:
-        name = entry.exportname or entry.name
+        name = entry.export
         if name in names:
             raise InternalError(f"two disks are exported under the name {name!r}, change one")
         if len(name.encode()) > _MAX_EXPORT_NAME:
@@ -155,6 +162,17 @@ def _require_usable(definition: BackupDefinition) -> None:
                 f"{_MAX_EXPORT_NAME} bytes"
             )
         names.add(name)
+        if entry.backupmode == "incremental":
+            _require_bitmap_name(entry)
+
+
+def _require_bitmap_name(entry: BackupDisk) -> None:
+    length = len((entry.exportbitmap or "").encode())
+    if not 0 < length <= _MAX_BITMAP_NAME:
+        raise InternalError(
+            f"the exportbitmap of disk {entry.name} has {length} bytes, the name of a bitmap has"
+            f" 1 to {_MAX_BITMAP_NAME}"
+        )
 
 
 def describe(domain: CheckpointDomain, backup: RunningBackup | None, flags: int) -> str:

@@ -36,10 +36,14 @@ from virtbackupd.drivers.errors import (
 )
 from virtbackupd.drivers.events import DomainRef
 from virtbackupd.drivers.flags import (
+    CHECKPOINT_CHILDREN,
     CHECKPOINT_DELETE,
     CHECKPOINT_LIST,
     check_none,
 )
+
+_MAX_NAME = 247
+_QUOTED = 32
 
 
 class CheckpointDomain(Protocol):
@@ -70,6 +74,7 @@ def prepare(domain: CheckpointDomain, definition: CheckpointDefinition) -> Check
     aligned = align_checkpoint(definition, live)
     require_bitmap_support(aligned, live)
     domain.checkpoints.check_new(aligned.name)
+    _require_short_name(aligned.name)
     return replace(
         aligned,
         parent=domain.checkpoints.current,
@@ -81,7 +86,18 @@ def parse_redefined(domain: CheckpointDomain, xml: str) -> CheckpointDefinition:
     """The document of a checkpoint that is known from elsewhere, checked against the tree."""
     definition = parse_checkpoint(xml, redefine=True, now=0)
     domain.checkpoints.check_redefine(definition.name, definition.parent)
-    return align_redefined(definition, domain.ref.uuid)
+    aligned = align_redefined(definition, domain.ref.uuid)
+    _require_short_name(aligned.name)
+    return aligned
+
+
+def _require_short_name(name: str) -> None:
+    """libvirt keeps a file of each checkpoint, for a moment called `NAME.xml.new`."""
+    if len(name) > _MAX_NAME:
+        raise InternalError(
+            f"the name of a checkpoint is part of a file name and has at most {_MAX_NAME}"
+            f" characters, {name[:_QUOTED]!r}... has {len(name)}"
+        )
 
 
 def targets_to_validate(domain: CheckpointDomain, definition: CheckpointDefinition) -> list[str]:
@@ -112,7 +128,7 @@ def list_all(domain: CheckpointDomain, flags: int) -> list[str]:
 
 
 def list_children(domain: CheckpointDomain, name: str, flags: int) -> list[str]:
-    CHECKPOINT_LIST.check(flags)
+    CHECKPOINT_CHILDREN.check(flags)
     return domain.checkpoints.list_children(name, CheckpointList(flags))
 
 

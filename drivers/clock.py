@@ -9,7 +9,7 @@ import math
 import time
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import trio
 
@@ -22,6 +22,14 @@ WAKES_PER_STEP = 100_000
 LONGEST_STEP = 10 * 366 * 86_400.0
 LAST_TIME = 253_402_300_799.0
 """The last second of the year 9999, the last that ISO 8601 can write with four digits."""
+
+
+class ClockState(NamedTuple):
+    """How a clock goes, for another one to go on like it."""
+
+    stopped: bool
+    time: float | None
+    """Seconds since 1970 UTC; None for the host's own time."""
 
 
 class Deadline:
@@ -121,6 +129,15 @@ class Clock:
     def stopped(self) -> bool:
         return self._stopped is not None
 
+    @property
+    def moving(self) -> bool:
+        """Whether a step is under way."""
+        return self._moving.locked()
+
+    def state(self) -> ClockState:
+        """As of now; who waits is not part of it."""
+        return ClockState(self.stopped, None if self._wall is None else self.time())
+
     def waiting(self) -> list[Deadline]:
         """Who waits, the next to wake first."""
         return sorted(self._waiters, key=lambda waiter: waiter.due)
@@ -173,6 +190,14 @@ class Clock:
             self._wall = None
         else:
             self._wall = (time.time() if seconds is None else seconds) - self.monotonic()
+
+    def restore(self, state: ClockState) -> None:
+        """Go on like another clock. Refused as `start` is; nobody wakes of it."""
+        if state.stopped:
+            self.stop()
+        else:
+            self.start()
+        self.set_time(state.time)
 
     async def step(self, seconds: float) -> int:
         """Move on by so much and return how many were woken, each at its own due time.

@@ -5,13 +5,14 @@ runs them.
 from collections.abc import Sequence
 from typing import Final, Generic, TypeVar
 
+from virtbackupd.drivers import node
 from virtbackupd.drivers.capabilities_xml import node_info
 from virtbackupd.drivers.defined_domain import DefinedDomain
 from virtbackupd.drivers.definitions import naming
-from virtbackupd.drivers.errors import ArgumentUnsupported, InternalError
+from virtbackupd.drivers.errors import ArgumentUnsupported, InternalError, InvalidArgument, Origin
 from virtbackupd.drivers.events import DomainRef, SecretRef
 from virtbackupd.drivers.figures import DriverFigures
-from virtbackupd.drivers.flags import FlagRules
+from virtbackupd.drivers.flags import FlagRules, check_none
 from virtbackupd.drivers.interface import Driver, NodeInfo
 from virtbackupd.drivers.listing import ALL_FILTERS, STATS_FILTERS, filtered
 from virtbackupd.drivers.registry import DomainRegistry
@@ -41,7 +42,8 @@ class DefinedDriver(Driver, Generic[D]):
         if path not in self.paths:
             raise InternalError(
                 f"{scheme}://{path} names nothing here, use {scheme}:// followed by one of "
-                f"{', '.join(self.paths)}"
+                f"{', '.join(self.paths)}",
+                origin=Origin.NONE,
             )
 
     def get_type(self) -> str:
@@ -49,6 +51,28 @@ class DefinedDriver(Driver, Generic[D]):
 
     def node_get_info(self) -> NodeInfo:
         return node_info()
+
+    def node_get_free_memory(self) -> int:
+        return node.free_memory()
+
+    def node_get_cpu_map(
+        self, need_map: int, need_online: int, flags: int
+    ) -> tuple[bytes, int, int]:
+        check_none(flags, "virNodeGetCPUMap")
+        count = node.cpu_count()
+        return node.cpu_map(count) if need_map else b"", count if need_online else 0, count
+
+    def node_get_cpu_stats(self, cpu_num: int, flags: int) -> Sequence[tuple[str, int]]:
+        check_none(flags, "virNodeGetCPUStats")
+        if not (times := node.cpu_times(cpu_num)):
+            raise InvalidArgument(f"this host has no processor {cpu_num}")
+        return times
+
+    def node_get_memory_stats(self, cell_num: int, flags: int) -> Sequence[tuple[str, int]]:
+        check_none(flags, "virNodeGetMemoryStats")
+        if cell_num not in (-1, 0):
+            raise InvalidArgument(f"there is no cell {cell_num}: the host is shown as one cell, 0")
+        return node.memory_figures()
 
     def figures(self) -> DriverFigures:
         active = sum(domain.active for domain in self.domains)

@@ -318,3 +318,38 @@ class DomainStats(IntFlag):
     MEMORY = 1 << 8
     DIRTYRATE = 1 << 9
     VM = 1 << 10
+
+
+class MemoryStat(IntEnum):
+    """virDomainMemoryStatTags; sizes in KiB."""
+
+    SWAP_IN = 0
+    SWAP_OUT = 1
+    MAJOR_FAULT = 2
+    MINOR_FAULT = 3
+    UNUSED = 4
+    AVAILABLE = 5
+    ACTUAL_BALLOON = 6
+    RSS = 7
+    USABLE = 8
+    LAST_UPDATE = 9
+    DISK_CACHES = 10
+    HUGETLB_PGALLOC = 11
+    HUGETLB_PGFAIL = 12
+
+
+class VcpuState(IntEnum):
+    """virVcpuState."""
+
+    OFFLINE = 0
+    RUNNING = 1
+    BLOCKED = 2
+
+
+class ControlState(IntEnum):
+    """virDomainControlState."""
+
+    OK = 0
+    JOB = 1
+    OCCUPIED = 2
+    ERROR = 3

@@ -26,7 +26,6 @@ class Origin(Enum):
     QEMU_AGENT = auto()
     RPC = auto()
     POLKIT = auto()
-    EVENT = auto()
     ACCESS = auto()
     ADMIN = auto()
 
@@ -58,6 +57,8 @@ class Unsupported(DriverError):
 
 class NoConnection(DriverError):
     """VIR_ERR_NO_CONNECT: no driver answers the URI."""
+
+    origin = Origin.NONE
 
 
 class InvalidArgument(DriverError):
@@ -154,6 +155,18 @@ class InvalidSecret(DriverError):
 
 class NoDomainMetadata(DriverError):
     """VIR_ERR_NO_DOMAIN_METADATA."""
+
+    origin = Origin.DOMAIN
+
+
+class NoName(DriverError):
+    """VIR_ERR_NO_NAME: a document lacks the name of what it is about."""
+
+    origin = Origin.DOMAIN
+
+
+class DeviceMissing(DriverError):
+    """VIR_ERR_DEVICE_MISSING."""
 
 
 class BlockCopyActive(DriverError):

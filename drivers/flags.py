@@ -4,8 +4,9 @@ libvirt checks combinations in its public entry points and unknown bits in the d
 VIR_ERR_INVALID_ARG, with different error domains. This module knows no driver.
 """
 
-from dataclasses import dataclass
 from enum import IntFlag
+
+import msgspec
 
 from virtbackupd.drivers.enums import (
     BackupBegin,
@@ -21,8 +22,7 @@ from virtbackupd.drivers.enums import (
 from virtbackupd.drivers.errors import Origin, UnsupportedFlags
 
 
-@dataclass(frozen=True, slots=True)
-class FlagRules:
+class FlagRules(msgspec.Struct, frozen=True):
     """The rules of one call; `function` is named in the refusal."""
 
     function: str
@@ -81,6 +81,9 @@ CHECKPOINT_LIST = FlagRules(
     | CheckpointList.NO_LEAVES,
     Origin.DOMAIN_CHECKPOINT,
 )
+CHECKPOINT_CHILDREN = FlagRules(
+    "virDomainCheckpointListAllChildren", CHECKPOINT_LIST.known, CHECKPOINT_LIST.origin
+)
 CHECKPOINT_DELETE = FlagRules(
     "virDomainCheckpointDelete",
     CheckpointDelete.CHILDREN | CheckpointDelete.METADATA_ONLY | CheckpointDelete.CHILDREN_ONLY,
@@ -117,7 +120,6 @@ UNDEFINE = FlagRules(
     | Undefine.CHECKPOINTS_METADATA
     | Undefine.TPM
     | Undefine.KEEP_TPM,
-    exclusive=((Undefine.NVRAM, Undefine.KEEP_NVRAM), (Undefine.TPM, Undefine.KEEP_TPM)),
 )
 
 

@@ -99,7 +99,9 @@ def _kind(type_: int) -> MetadataType:
     try:
         return MetadataType(type_)
     except ValueError:
-        raise InvalidArgument(f"{type_} is no type of metadata; known are 0, 1 and 2") from None
+        raise InvalidArgument(
+            f"{type_} is no type of metadata; known are 0, 1 and 2", origin=Origin.DOMAIN
+        ) from None
 
 
 def _edit(kind: MetadataType, text: str | None, key: str | None, uri: str | None) -> Edit:

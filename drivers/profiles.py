@@ -1,8 +1,8 @@
 """The releases of libvirt that the in-memory hypervisor can pretend to be, as tables.
 
-A profile is a row; what came with which release is a row of one of the other tables. The numbers
-are those of libvirt's headers and release notes. Nothing is decided here about a single domain, and
-the wire is not known: a procedure is its name.
+A profile is a row; what came with which release is a row of one of the other tables, with where
+libvirt says so. Nothing is decided here about a single domain, and the wire is not known: a
+procedure is its name.
 """
 
 from dataclasses import dataclass
@@ -135,10 +135,12 @@ class FeatureRow(NamedTuple):
 EVENT_REGISTRATION: Final = "CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY"
 GUEST_INFO_CALL: Final = "DOMAIN_GET_GUEST_INFO"
 
+# "Since" marks of libvirt's public headers.
 FLAGS: Final = (
     FlagRow("DOMAIN_GET_HOSTNAME", "LEASE", 1, Version(6, 1)),
     FlagRow("DOMAIN_GET_HOSTNAME", "AGENT", 2, Version(6, 1)),
     FlagRow("DOMAIN_CHECKPOINT_CREATE_XML", "REDEFINE_VALIDATE", 4, Version(6, 10)),
+    FlagRow("SECRET_DEFINE_XML", "VALIDATE", 1, Version(7, 7)),
     FlagRow("DOMAIN_CREATE_WITH_FLAGS", "RESET_NVRAM", 32, Version(8, 1)),
     FlagRow("DOMAIN_CREATE_XML", "RESET_NVRAM", 32, Version(8, 1)),
     FlagRow("DOMAIN_DESTROY_FLAGS", "REMOVE_LOGS", 2, Version(8, 3)),
@@ -152,24 +154,32 @@ GUEST_INFO: Final = (
     TypeRow("LOAD", 128, Version(11, 2)),
 )
 BACKUP_XML: Final = (
+    # Absent from the schema of 6.0; backup_tls_x509_cert_dir of qemu.conf came along.
     ElementRow("server[@tls]", "the attribute tls of <server>", Version(6, 6)),
+    # Absent from the schema of 6.0 and in that of 7.0; no profile lies between.
     ElementRow("disks/disk[@backupmode]", "the attribute backupmode of <disk>", Version(7, 0)),
     ElementRow("disks/disk[@incremental]", "the attribute incremental of <disk>", Version(7, 0)),
+    # formatbackup: "Since 11.3.0".
     ElementRow(
         "server[@transport='fd']", "<server> with transport 'fd' for backups", Version(11, 3)
     ),
 )
 DATA_STORE: Final = Version(10, 10)
-"""Before, `<dataStore>` in the source of a disk was passed over like any unknown element."""
+"""Before, `<dataStore>` in the source of a disk was passed over like any unknown element (NEWS)."""
 UNTYPED_DISK: Final = Version(11, 3)
-"""Before, a push backup's disk needed a type."""
+"""Before, a push backup's disk needed a type: schemas of 9.0 and 11.3."""
+# NEWS of 8.10 (SGX EPC) and of 7.2 (virNetworkUpdate).
 CAPABILITY_FEATURES: Final = (FeatureRow("sgx", Version(8, 10)),)
 CONNECTION_FEATURES: Final = {16: FeatureRow("the order of network updates", Version(7, 2))}
 """By the number that CONNECT_SUPPORTS_FEATURE asks for."""
 
 BACKUPS: Final = Version(7, 6)
-"""Before, checkpoints and backups were refused unless a domain asked for the capability."""
+"""Before, checkpoints and incremental backups were refused unless a domain asked for them.
+
+Full ones were let through from 7.2 on (both NEWS); no profile lies between.
+"""
 BACKUP_CAPABILITY: Final = "incremental-backup"
+# NEWS of 6.3 for the first.
 REDEFINE_INACTIVE: Final = Version(6, 3)
 REDEFINE_WITHOUT_DOMAIN: Final = Version(7, 0)
 
@@ -178,7 +188,8 @@ _ROWS: Final = (
     Profile("7.6", Version(7, 6), Version(6, 1), 430, 6, 26),
     Profile("9.0", Version(9, 0), Version(7, 2), 443, 7, 27),
     Profile("11.10", Version(11, 10), Version(10, 1), 453, 7, 28),
-    Profile("newest", Version(11, 10), Version(9, 2), 453, 7, 28),
+    # Of 12.x, such as the channel life cycle event of 12.4, the interface has nothing yet.
+    Profile("newest", Version(11, 10), Version(10, 1), 453, 7, 28),
 )
 PROFILES: Final = {row.name: row for row in _ROWS}
 NEWEST: Final = PROFILES["newest"]

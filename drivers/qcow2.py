@@ -149,6 +149,13 @@ def parse_header(data: bytes, path: str) -> Header:
     return Header(version, capacity, bits, l1_size, l1_offset, name or None, backing_format)
 
 
+def find_capacity(data: bytes) -> int | None:
+    """The size that a guest sees, from the start of any qcow2 file; None for another one."""
+    if len(data) < HEADER_V2.size or not data.startswith(MAGIC):
+        return None
+    return int(HEADER_V2.unpack_from(data)[5])
+
+
 def find_backing(data: bytes) -> tuple[str, str | None] | None:
     """Name and format of the backing file, from the start of any qcow2 file; None without one."""
     if len(data) < HEADER_V2.size or not data.startswith(MAGIC):

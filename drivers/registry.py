@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
-from virtbackupd.drivers.errors import NoDomain, OperationFailed, OperationInvalid
+from virtbackupd.drivers.errors import NoDomain, OperationFailed, OperationInvalid, Origin
 from virtbackupd.drivers.events import DomainRef
 
 INACTIVE = -1
@@ -68,11 +68,13 @@ class DomainRegistry(Generic[D]):
         found = self._by_uuid.get(uuid)
         if found is not None and found.ref.name != name:
             raise OperationFailed(
-                f"UUID {UUID(bytes=uuid)} belongs to domain {found.ref.name!r}, not to {name!r}"
+                f"UUID {UUID(bytes=uuid)} belongs to domain {found.ref.name!r}, not to {name!r}",
+                origin=Origin.DOMAIN,
             )
         if found is None and (other := self._by_name.get(name)) is not None:
             raise OperationFailed(
-                f"a domain named {name!r} exists already, with UUID {UUID(bytes=other.ref.uuid)}"
+                f"a domain named {name!r} exists already, with UUID {UUID(bytes=other.ref.uuid)}",
+                origin=Origin.DOMAIN,
             )
         return found
 

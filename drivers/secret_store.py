@@ -9,7 +9,12 @@ from enum import IntEnum
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from virtbackupd.drivers.definitions.secret import SecretDefinition, format_secret, parse_secret
+from virtbackupd.drivers.definitions.secret import (
+    SecretDefinition,
+    SecretName,
+    format_secret,
+    parse_secret,
+)
 from virtbackupd.drivers.errors import (
     InternalError,
     InvalidArgument,
@@ -124,6 +129,12 @@ class SecretStore:
         secret = self._require(uuid)
         del self._secrets[uuid]
         self._events.publish(SecretLifecycle(secret.ref, _Change.UNDEFINED, 0))
+
+    def named(self, name: SecretName) -> bytes:
+        """The UUID of the secret that a document means; a usage is that of a volume."""
+        if name.uuid is not None:
+            return self._require(UUID(name.uuid).bytes).definition.uuid
+        return self.secret_lookup_by_usage(_USAGE_TYPES["volume"], name.usage or "").uuid
 
     def require_value(self, uuid: bytes) -> bytes:
         """The value for the hypervisor's own use, which may also have that of a private secret."""

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from virtbackupd.drivers.enums import ShutoffReason, StoppedDetail
+from virtbackupd.drivers.enums import ShutdownDetail, ShutoffReason, StoppedDetail
 
 
 class Stop(NamedTuple):
@@ -10,9 +10,11 @@ class Stop(NamedTuple):
 
     detail: StoppedDetail
     reason: ShutoffReason
+    announced: ShutdownDetail | None = None
+    """Of the event that comes before: QEMU tells that it was asked to end, where it is asked."""
 
 
-DESTROYED = Stop(StoppedDetail.DESTROYED, ShutoffReason.DESTROYED)
+DESTROYED = Stop(StoppedDetail.DESTROYED, ShutoffReason.DESTROYED, ShutdownDetail.HOST)
 SHUT_DOWN = Stop(StoppedDetail.SHUTDOWN, ShutoffReason.SHUTDOWN)
 SAVED = Stop(StoppedDetail.SAVED, ShutoffReason.SAVED)
 CRASHED = Stop(StoppedDetail.FAILED, ShutoffReason.CRASHED)

@@ -5,7 +5,6 @@ single formats to say, with the complaint made here.
 """
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Any, Final, Generic, NoReturn, TypeAlias, TypeVar
 
@@ -59,6 +58,8 @@ class TomlFile(Generic[T]):
             self._fail_conversion((*where, *inner), _CONVERT_PATH.sub("", text), known)
 
     def _parse(self) -> dict[str, Any]:
+        import tomllib  # noqa: PLC0415 - many a daemon reads no file
+
         try:
             return tomllib.loads(self._text)
         except tomllib.TOMLDecodeError as error:

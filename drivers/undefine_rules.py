@@ -10,6 +10,8 @@ from virtbackupd.drivers.enums import Undefine
 from virtbackupd.drivers.errors import InvalidArgument, OperationInvalid, Origin, XmlError
 from virtbackupd.drivers.events import DomainRef
 
+_EXCLUSIVE = ((Undefine.NVRAM, Undefine.KEEP_NVRAM), (Undefine.TPM, Undefine.KEEP_TPM))
+
 
 class Removable(Protocol):
     """What the rules look at."""
@@ -31,7 +33,12 @@ class Removable(Protocol):
 
 
 def require_undefinable(domain: Removable, flags: int) -> None:
-    """Refuse while the domain has what the flags do not name."""
+    """Refuse while the domain has what the flags do not name, or flags that contradict."""
+    for removed, kept in _EXCLUSIVE:
+        if flags & removed and flags & kept:
+            raise OperationInvalid(
+                f"{removed.name} and {kept.name} of domain {domain.ref.name} exclude each other"
+            )
     if domain.persistent is None:
         raise OperationInvalid(f"domain {domain.ref.name} is transient and cannot be undefined")
     # An active domain only becomes transient, and keeps its checkpoints until it stops.

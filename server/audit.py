@@ -18,6 +18,7 @@ from virtbackupd.drivers.events import DomainJobCompleted
 from virtbackupd.drivers.interface import Driver
 from virtbackupd.protocol.message import Request
 from virtbackupd.server.errors import refusal
+from virtbackupd.server.identity import Identity
 from virtbackupd.server.log_syntax import AUDIT
 from virtbackupd.server.session import Session
 from virtbackupd.server.translate import Handler, Wire
@@ -55,6 +56,12 @@ def refused(procedure: str, session: Session, missing: str, domain: str = "") ->
 def login(session: Session, method: str, user: str, result: str) -> None:
     """A client said who it is; `result` is `success` or `failed`."""
     line("login", result, {"method": method, "login": user, **_who(session)})
+
+
+def stranger(known: Identity, method: str, reason: str) -> None:
+    """Somebody was sent away before there was a session."""
+    fields = {"method": method, "transport": known.transport.value, "address": known.address}
+    line("login", "failed", {**fields, "error": reason})
 
 
 def audited(procedure: str, handle: Handler) -> Handler:

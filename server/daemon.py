@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import trio
 
 from virtbackupd.drivers import Driver, DriverFactory, DriverOptions
@@ -57,8 +58,7 @@ LIST_DOMAINS_ACTIVE = 1
 COLLECTOR_THRESHOLDS = (20_000, 20, 50)
 
 
-@dataclass(frozen=True, slots=True)
-class DriverChoice:
+class DriverChoice(msgspec.Struct, frozen=True):
     """Which driver answers a scheme; schemes of the same `name` share one driver."""
 
     scheme: str
@@ -228,7 +228,7 @@ async def _services(drivers: dict[str, Driver], config: DaemonConfig) -> AsyncIt
             nursery.start_soon(poller.run)
             admission = Admission(limits)
             if config.reloading is not None:
-                config.reloading.hooks.append(partial(_adapt, limits, admission))
+                config.reloading.hooks.append(partial(_adapt, limits, admission, ticker))
             answering = _answering(config, router)
             calls = CallMeter(answering, description) if config.metrics else None
             yield Services(
@@ -249,8 +249,11 @@ async def _services(drivers: dict[str, Driver], config: DaemonConfig) -> AsyncIt
             nursery.cancel_scope.cancel()
 
 
-async def _adapt(limits: Limits, admission: Admission, settings: Settings) -> None:
+async def _adapt(
+    limits: Limits, admission: Admission, ticker: KeepaliveTicker, settings: Settings
+) -> None:
     limits.take(limits_of(settings))
+    ticker.take(limits.keepalive)
     take_driver_limits(settings)
     admission.reconsider()
 
@@ -294,12 +297,18 @@ async def _administered(
     if config.admin is None:
         yield
         return
+    async with _beside(partial(_administer, config, config.admin, shared, reception)):
+        yield
+
+
+async def _administer(
+    config: DaemonConfig, listener: Listener, shared: Services, reception: Reception
+) -> None:
+    """Make what administration needs for the first who comes: with most daemons nobody does."""
+    await trio.lowlevel.wait_readable(listener.socket)
     from virtbackupd.server.admin.furnish import serve_admin  # noqa: PLC0415 - rarely used
 
-    version = config.profile.libvirt.number
-    work = partial(serve_admin, config.admin, shared, reception, version, config.tls)
-    async with _beside(work):
-        yield
+    await serve_admin(listener, shared, reception, config.profile.libvirt.number, config.tls)
 
 
 @asynccontextmanager

@@ -123,7 +123,7 @@ class Dispatcher:
         if plan is None or call.version != plan.version or call.status:
             return error_reply(call, self._wire_refusal(call))
         if session.stage < plan.stage:
-            return error_reply(call, _NOT_YET[Stage(session.stage + 1)])
+            return error_reply(call, _too_early(session, plan))
         try:
             args = plan.decode(call.payload)
             if session.read_only and not plan.read_only(args):
@@ -148,6 +148,13 @@ class Dispatcher:
     def _wire_refusal(self, call: Request) -> RemoteError:
         found = refusals.resolve(self._schema, call)
         return found if isinstance(found, RemoteError) else refusals.unknown_procedure(call)
+
+
+def _too_early(session: Session, plan: Plan) -> RemoteError:
+    if session.stage is Stage.CONNECTED:
+        audit.refused(plan.name, session, "login")
+        session.turn_away()
+    return _NOT_YET[Stage(session.stage + 1)]
 
 
 def _refusal(session: Session, plan: Plan, error: Exception) -> RemoteError:
@@ -245,8 +252,19 @@ def _read_only_rule(procedure: Procedure) -> Callable[[Wire], bool]:
     return lambda _args: True
 
 
+_FAMILIES = {
+    "CHECKPOINT": Origin.DOMAIN_CHECKPOINT,
+    "SECRET": Origin.SECRET,
+    "STORAGE": Origin.STORAGE,
+    "NETWORK": Origin.NETWORK,
+    "QEMU": Origin.NONE,
+}
+"""Which part of libvirt complains of a call with that word in its name; else domains'."""
+
+
 def _denied(name: str) -> OperationDenied:
-    origin = Origin.DOMAIN_CHECKPOINT if "CHECKPOINT" in name else Origin.DOMAIN
+    words = name.split("_")
+    origin = next((_FAMILIES[word] for word in words if word in _FAMILIES), Origin.DOMAIN)
     return OperationDenied(
         f"read only access prevents {public_name(name)}; connect read-write to call it",
         origin=origin,

@@ -68,7 +68,7 @@ class CallbackTable:
         if wanted in modern.values():
             raise InvalidArgument(
                 f"event {wanted.event_id} of this object already has a callback of this client",
-                origin=Origin.EVENT,
+                origin=Origin.NONE,
             )
         limits = self._router.limits
         if len(modern) >= limits.max_client_callbacks:
@@ -86,21 +86,23 @@ class CallbackTable:
         found = (self._modern or {}).get(callback_id)
         if self._modern is None or found is None or found.family is not family:
             name = family.name.lower().replace("_", " ")
-            raise InternalError(f"{name} event callback {callback_id} not registered")
+            raise InternalError(
+                f"{name} event callback {callback_id} not registered", origin=Origin.RPC
+            )
         del self._modern[callback_id]
 
     def register_legacy(self, event_id: int) -> None:
         legacy = self._legacy = self._legacy if self._legacy is not None else set()
         if event_id in legacy:
             raise InvalidArgument(
-                f"event {event_id} already has a callback of this client", origin=Origin.EVENT
+                f"event {event_id} already has a callback of this client", origin=Origin.NONE
             )
         legacy.add(event_id)
         self._listen()
 
     def deregister_legacy(self, event_id: int) -> None:
         if self._legacy is None or event_id not in self._legacy:
-            raise InternalError(f"domain event {event_id} not registered")
+            raise InternalError(f"domain event {event_id} not registered", origin=Origin.RPC)
         self._legacy.remove(event_id)
 
     def wanting(self, family: Family, event_id: int, uuid: bytes) -> Iterator[int | None]:

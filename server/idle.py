@@ -39,7 +39,7 @@ class IdleWatch:
                 continue
             with trio.move_on_after(self._timeout):
                 await changed.wait()
-            if not changed.is_set() and not await self._busy():
+            if not changed.is_set() and not await self._busy() and not changed.is_set():
                 return
 
     def _wake(self) -> None:

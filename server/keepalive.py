@@ -4,9 +4,9 @@ A timer is arithmetic over the times it is told; one ticker serves all clients, 
 client costs no task. This module knows no socket: a client is whatever answers `KeepaliveTarget`.
 """
 
-from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 import trio
 
 from virtbackupd.drivers.clock import Clock
@@ -17,8 +17,7 @@ ANSWER_GRACE = 0.25
 """Real seconds to answer a ping while the clock stands: a step over hours leaves no others."""
 
 
-@dataclass(frozen=True, slots=True)
-class KeepalivePolicy:
+class KeepalivePolicy(msgspec.Struct, frozen=True):
     """`keepalive_interval` in seconds (0 or less: never ask) and `keepalive_count`."""
 
     interval: float = 5
@@ -81,6 +80,7 @@ class KeepaliveTicker:
         self._policy = policy
         self._clock = clock or Clock()
         self._targets: dict[KeepaliveTarget, None] = {}
+        self._changed = trio.Event()
 
     def add(self, target: KeepaliveTarget) -> None:
         self._targets[target] = None
@@ -88,8 +88,29 @@ class KeepaliveTicker:
     def discard(self, target: KeepaliveTarget) -> None:
         self._targets.pop(target, None)
 
+    def take(self, policy: KeepalivePolicy) -> None:
+        """Let this hold from now on, and the silence of every client begin now."""
+        if policy == self._policy:
+            return
+        self._policy = policy
+        now = self._clock.monotonic()
+        for target in self._targets:
+            if target.keepalive is not None:
+                target.keepalive.heard(now)
+        self._changed.set()
+        self._changed = trio.Event()
+
     async def run(self) -> None:
-        """Never returns. A client added later is due no earlier than this sleep ends."""
+        """Never returns."""
+        while True:
+            changed = self._changed
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._walk)
+                await changed.wait()
+                nursery.cancel_scope.cancel()
+
+    async def _walk(self) -> None:
+        """A client added later is due no earlier than this sleep ends."""
         if self._policy.interval <= 0:
             return
         clock = self._clock

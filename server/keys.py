@@ -5,7 +5,7 @@ what holds without it, and its `About` the rest. Reading, `config show` and the 
 follow from that. Knows no single key.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Annotated, Literal, NamedTuple, TypeAlias, get_type_hints
 
@@ -16,6 +16,13 @@ class Allowed(NamedTuple):
     """The values a type takes, for people: follows "give"."""
 
     text: str
+
+
+class Checked(NamedTuple):
+    """What its type does not tell of a value."""
+
+    check: Callable[[str], None]
+    """Raises ValueError with what is wrong."""
 
 
 class About(NamedTuple):
@@ -42,11 +49,19 @@ class Key(NamedTuple):
     allowed: str
     default: object
     about: About
+    check: Callable[[str], None] | None = None
 
 
 _LEVEL_NAMES = Literal["debug", "info", "warning", "error"]
 _OUTPUT = r"[1-4]:(stderr|journald|file:/[^ ]+|syslog:[^ ]+)"
 _UUID = r"[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}"
+
+
+def _check_priority(text: str) -> None:
+    from virtbackupd.server.tls_priority import parse_priority  # noqa: PLC0415 - rarely given
+
+    parse_priority(text)
+
 
 Flag: TypeAlias = Annotated[bool | Literal[0, 1], Allowed("0 or 1")]
 Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1), Allowed("a whole number of at least 1")]
@@ -58,6 +73,14 @@ Text: TypeAlias = Annotated[str, Allowed("a text in quotes")]
 _TEXTS = Allowed('a list of texts, such as ["one", "two"]')
 Texts: TypeAlias = Annotated[list[str], _TEXTS]
 MaybeTexts: TypeAlias = Annotated[list[str] | None, _TEXTS]
+Priority: TypeAlias = Annotated[
+    str,
+    Checked(_check_priority),
+    Allowed(
+        "a priority string of GnuTLS of what OpenSSL can do, such as"
+        ' "SECURE256:-VERS-ALL:+VERS-TLS1.3"'
+    ),
+]
 PathText: TypeAlias = Annotated[str, Allowed("a path in quotes")]
 Port: TypeAlias = Annotated[
     str,
@@ -118,7 +141,8 @@ def _rows(settings: type[msgspec.Struct]) -> Iterator[Key]:
         about = next((note for note in notes if isinstance(note, About)), None)
         if about is not None:
             allowed = [note.text for note in notes if isinstance(note, Allowed)]
-            yield Key(field.name, allowed[-1], _default(field), about)
+            check = next((note.check for note in notes if isinstance(note, Checked)), None)
+            yield Key(field.name, allowed[-1], _default(field), about, check)
 
 
 def _default(field: msgspec.structs.FieldInfo) -> object:

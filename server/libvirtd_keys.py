@@ -24,6 +24,7 @@ from virtbackupd.server.keys import (
     PathText,
     Port,
     Positive,
+    Priority,
     Text,
     UnixAuth,
     UuidSource,
@@ -148,11 +149,12 @@ class LibvirtdKeys(msgspec.Struct, frozen=True, kw_only=True):
         About(_TLS, f"Names of certificates that may come in; {_ANY_USER}.", default="all"),
     ] = None
     tls_priority: Annotated[
-        Text,
+        Priority,
         About(
             _TLS,
-            "Which ciphers are used, as GnuTLS writes it.",
-            no_effect="TLS is OpenSSL's here, which has another syntax; 1.2 and newer is fixed",
+            "Which versions and ciphers are used, as GnuTLS writes it: it narrows down what is"
+            " offered without it.",
+            default="TLS 1.2 and 1.3 with forward secrecy",
         ),
     ] = ""
 

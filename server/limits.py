@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
 import trio
 
 from virtbackupd.drivers.limits import DriverLimits, take_numbers
@@ -169,8 +170,7 @@ class Admission:
         return 0 < self._limits.max_anonymous_clients <= self.anonymous
 
 
-@dataclass(frozen=True, slots=True)
-class Door:
+class Door(msgspec.Struct, frozen=True):
     """Satisfies `listeners.Limit`."""
 
     admission: Admission

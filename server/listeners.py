@@ -24,6 +24,8 @@ BACKLOG = 1000
 EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 """The machine is out of something: trying again later is all that can be done."""
 EXHAUSTED_PAUSE = 1.0
+ABSENT = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+"""The machine has no such address: many hosts without IPv6 call `localhost` ::1 all the same."""
 SOCKET_NAME = "libvirt-sock"
 READ_ONLY_NAME = "libvirt-sock-ro"
 ADMIN_NAME = "libvirt-admin-sock"
@@ -100,18 +102,30 @@ def listen_tls(host: str, port: int) -> list[Listener]:
 
 
 def listen_tcp(host: str, port: int) -> list[Listener]:
-    """One socket for each address that `host` stands for; with port 0 they share the first's."""
+    """One socket for each address that `host` stands for; with port 0 they share the first's.
+
+    Addresses that this machine does not have are left out when there are others.
+    """
     listeners: list[Listener] = []
+    absent: OSError | None = None
     try:
         for family, *_, address in socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         ):
-            listeners.append(
-                _listen_address(family, (str(address[0]), port or _port_of(listeners)))
-            )
+            place = str(address[0]), port or _port_of(listeners)
+            try:
+                listeners.append(_listen_address(family, place))
+            except OSError as error:
+                if error.errno not in ABSENT:
+                    raise
+                absent = error
+        if absent is not None and not listeners:
+            raise absent
     except OSError as error:
         close_all(listeners)
         raise ListenError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    except UnicodeError as error:
+        raise ListenError(f"cannot listen on {host}:{port}: no host can be called so") from error
     return listeners
 
 

@@ -34,10 +34,6 @@ class SaslLogin(Protocol):
     def name(self) -> str:
         """Who the client says it is, as far as it has said so."""
 
-    @property
-    def exhausted(self) -> bool:
-        """Whether it has been refused so often that it need not be listened to any more."""
-
     def mechanisms(self) -> str:
         """Those on offer, with commas between them."""
 

@@ -7,12 +7,15 @@ password holds up nobody; a few are kept for the next questions. Knows no proced
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 import trio
 from jeepney import DBusAddress, HeaderFields, Message, MessageType, new_method_call
-from jeepney.io.trio import DBusConnection, open_dbus_connection
+from jeepney.auth import BEGIN, Authenticator
+from jeepney.bus import get_bus
+from jeepney.bus_messages import message_bus
+from jeepney.io.trio import DBusConnection
 
 from virtbackupd.server.errors import AuthenticationFailed, AuthenticationUnavailable
 from virtbackupd.server.identity import Identity
@@ -133,7 +136,7 @@ class Polkit:
 
     async def _open(self) -> DBusConnection:
         with trio.fail_after(BUS_DEADLINE):
-            return await open_dbus_connection(self._bus)
+            return await _connect(self._bus)
 
     def close(self) -> None:
         """Let go of the kept connections."""
@@ -141,24 +144,31 @@ class Polkit:
             self._kept.pop().socket.close()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Login:
     """One client on a Unix socket that wants to be let in."""
 
     polkit: Asking
     identity: Identity
+    _asking: bool = field(default=False, init=False)
 
     async def check(self) -> Identity:
         """AuthenticationFailed, or AuthenticationUnavailable when an agent would have helped.
 
         virsh starts an agent for its terminal when it is told the latter, and comes again.
         """
+        if self._asking:
+            log.warning("user %s may not come in: polkit is being asked already", self.identity.uid)
+            raise AuthenticationFailed("authentication failed")
         action = MONITOR if self.identity.read_only else MANAGE
+        self._asking = True
         try:
             answer = await self.polkit.ask(action, self.identity, interactive=True)
         except PolkitError as error:
             log.error("a client cannot log in: %s", error)
             raise AuthenticationFailed("authentication failed") from error
+        finally:
+            self._asking = False
         if answer.authorized:
             return self.identity
         log.warning(
@@ -185,6 +195,30 @@ def _question(
     flags = ASK_THE_USER if interactive else 0
     body = (("unix-process", process), action, dict(details), flags, "")
     return new_method_call(AUTHORITY, "CheckAuthorization", SIGNATURE, body)
+
+
+async def _connect(bus: str) -> DBusConnection:
+    """Jeepney's own function for this leaves the socket open when it is cancelled or fails."""
+    stream = await trio.open_unix_socket(get_bus(bus))
+    with ExitStack() as undo:
+        undo.callback(stream.socket.close)
+        authenticator = Authenticator()
+        for line in authenticator:
+            await stream.send_all(line)
+            authenticator.feed(await _some(stream))
+        await stream.send_all(BEGIN)
+        connection = DBusConnection(stream.socket)
+        await _reply(connection, message_bus.Hello())
+        undo.pop_all()
+    return connection
+
+
+async def _some(stream: trio.SocketStream) -> bytes:
+    """EOFError when nothing comes any more."""
+    data = bytes(await stream.receive_some())
+    if not data:
+        raise EOFError("the bus has closed the connection")
+    return data
 
 
 async def _reply(connection: DBusConnection, question: Message) -> Message:

@@ -8,13 +8,14 @@ import socket
 
 import trio
 
+from virtbackupd.server import audit
 from virtbackupd.server.client import Client
 from virtbackupd.server.identity import Identity, Transport, of_network, of_unix
 from virtbackupd.server.limits import Seat
 from virtbackupd.server.listeners import Listener
 from virtbackupd.server.login import NO_LOGIN, Authentication, NoServerError
 from virtbackupd.server.services import Services
-from virtbackupd.server.tls import RefusedError, TlsServer
+from virtbackupd.server.tls import LeftError, RefusedError, TlsServer
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +61,6 @@ class Reception:
         try:
             with sock:
                 await self._by_transport(sock, listener, seat)
-        except RefusedError as error:
-            self._services.counters.refused_tls += 1
-            log.info("refusing a TLS client: %s", error)
         except Exception:
             log.exception("a bug of ours ended a connection")
         finally:
@@ -79,9 +77,15 @@ class Reception:
             return
         if self._tls is None:
             raise NoServerError("nothing is set up for clients with TLS")
-        async with self._tls.admitted(sock) as admitted:
-            known = identity.certified(admitted.dn)
-            await self._converse(admitted.socket, listener, known, seat)
+        try:
+            async with self._tls.admitted(sock) as admitted:
+                known = identity.certified(admitted.dn)
+                await self._converse(admitted.socket, listener, known, seat)
+        except RefusedError as error:
+            self._services.counters.refused_tls += 1
+            log.info("refusing a TLS client: %s", error)
+            if not isinstance(error, LeftError):
+                audit.stranger(identity, "tls", str(error))
 
     async def _converse(
         self, sock: socket.socket, listener: Listener, identity: Identity, seat: Seat

@@ -4,7 +4,7 @@ Knows which keys hold at once, and neither the file nor what anybody makes of it
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import trio
@@ -16,6 +16,7 @@ from virtbackupd.server.listeners import ListenError
 log = logging.getLogger(__name__)
 
 Hook: TypeAlias = Callable[[Settings], Awaitable[None]]
+Tables: TypeAlias = Mapping[str, Mapping[str, object]]
 
 AT_ONCE: Final = frozenset({
     "max_clients", "max_anonymous_clients", "admin_max_clients", "max_client_requests",
@@ -23,8 +24,9 @@ AT_ONCE: Final = frozenset({
     "client_stall_timeout", "login_timeout", "keepalive_interval", "keepalive_count",
     "max_message", "max_queued_events", "max_jobs", "max_nbd_clients", "max_xml", "max_xml_depth",
     "ca_file", "cert_file", "key_file", "crl_file",
-    "tls_no_sanity_certificate", "tls_no_verify_certificate", "tls_allowed_dn_list",
+    "tls_no_sanity_certificate", "tls_no_verify_certificate", "tls_allowed_dn_list", "tls_priority",
     "sasl_allowed_username_list", "access_rules",
+    "unix_sock_group", "unix_sock_rw_perms", "unix_sock_ro_perms", "unix_sock_admin_perms",
     "log_level", "log_filters", "log_outputs", "log_format", "audit_level", "audit_logging",
 })  # fmt: skip
 """Keys that hold as soon as they have been read again."""
@@ -37,9 +39,25 @@ def tell_later(started: Settings) -> Hook:
         held = {each.name for each in table(Settings) if not each.about.no_effect} - AT_ONCE
         changed = sorted(key for key in held if getattr(settings, key) != getattr(started, key))
         if changed:
-            raise ConfigError(f"what has changed in {', '.join(changed)} holds from a new start on")
+            raise ConfigError(_later(changed))
 
     return hook
+
+
+def tell_tables_later(started: Tables, latest: Callable[[], Tables]) -> Hook:
+    """The same for the tables of drivers."""
+
+    async def hook(_settings: Settings) -> None:
+        now = latest()
+        changed = [f"[{name}]" for name in {**started, **now} if started.get(name) != now.get(name)]
+        if changed:
+            raise ConfigError(_later(changed))
+
+    return hook
+
+
+def _later(changed: Sequence[str]) -> str:
+    return f"what has changed in {', '.join(changed)} holds from a new start on"
 
 
 class Reloading:

@@ -52,6 +52,8 @@ async def dial(uri: RemoteUri, *, read_only: bool) -> trio.abc.Stream:
     except OSError as error:
         reason = error.strerror or str(error)
         raise CannotConnect(f"cannot connect to {uri.host}:{uri.port}: {reason}") from error
+    except UnicodeError as error:
+        raise CannotConnect(f"cannot connect to {uri.host}: no host can be called so") from error
 
 
 async def _unix(paths: Sequence[Path]) -> trio.SocketStream:

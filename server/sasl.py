@@ -24,8 +24,6 @@ log = logging.getLogger(__name__)
 
 ATTEMPTS: Final = 3
 """Failed logins of one connection; after that it is answered no more, only refused."""
-REFUSALS: Final = 10
-"""Of whatever a connection asks before it is known; then it is closed, for each is logged."""
 FIRST_DELAY: Final = 0.1
 """Seconds before the next login of a peer that has failed once; twice as much each time."""
 LONGEST_DELAY: Final = 4.0
@@ -69,12 +67,8 @@ class ScramLogin:
         self._first = False
         """Whether the client's first message is still to come."""
         self.name = ""
-        self._failures = self._refusals = 0
+        self._failures = 0
         self._busy = False
-
-    @property
-    def exhausted(self) -> bool:
-        return self._refusals >= REFUSALS
 
     def mechanisms(self) -> str:
         if not private(self._identity):
@@ -144,7 +138,6 @@ class ScramLogin:
 
     def _refused(self, reason: str) -> AuthenticationFailed:
         self._server = None
-        self._refusals += 1
         name = f" as {self.name!r:.80}" if self.name else ""
         log.warning("%s cannot log in%s: %s", _peer(self._identity), name, reason)
         return AuthenticationFailed("authentication failed")

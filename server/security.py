@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -18,6 +19,9 @@ from virtbackupd.server.listeners import Listener
 from virtbackupd.server.login import Authentication, PolkitServer, SaslServer, Scheme
 from virtbackupd.server.reloading import Hook
 from virtbackupd.server.tls import TlsError, TlsFiles, TlsRules, TlsServer, check_sanity
+
+if TYPE_CHECKING:
+    from virtbackupd.server.tls_priority import Priority
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +84,19 @@ def checked_files(settings: Settings) -> TlsFiles:
 
 def tls_rules(settings: Settings) -> TlsRules:
     names = settings.tls_allowed_dn_list
-    return TlsRules(not settings.tls_no_verify_certificate, None if names is None else tuple(names))
+    return TlsRules(
+        not settings.tls_no_verify_certificate,
+        None if names is None else tuple(names),
+        _priority(settings.tls_priority),
+    )
+
+
+def _priority(text: str) -> "Priority | None":
+    if not text:
+        return None
+    from virtbackupd.server.tls_priority import parse_priority  # noqa: PLC0415 - rarely used
+
+    return parse_priority(text)
 
 
 def with_schemes(listeners: Sequence[Listener], settings: Settings) -> list[Listener]:

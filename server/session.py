@@ -29,6 +29,10 @@ CLEANUP_DEADLINE = 10.0
 """Seconds that the domains of a client who left may take to be destroyed."""
 
 
+REFUSALS = 10
+"""After so many, who has still not logged in is closed: strangers may not fill the log."""
+
+
 class Stage(IntEnum):
     """How far a client has come; each procedure asks for one of these."""
 
@@ -154,6 +158,7 @@ class Session:
 
     __slots__ = (
         "_auto_destroy",
+        "_refusals",
         "callbacks",
         "close_callback",
         "driver",
@@ -198,6 +203,7 @@ class Session:
         self.uri = ""
         self.close_callback = False
         self._auto_destroy: dict[bytes, int] | None = None
+        self._refusals = 0
 
     def open(self, name: str, *, read_only: bool) -> None:
         """Bind the session to the driver that answers `name`; rights are only ever given away."""
@@ -212,6 +218,12 @@ class Session:
         self.login = NO_LOGIN
         self.stage = Stage.AUTHENTICATED
         self.link.authenticated()
+
+    def turn_away(self) -> None:
+        """A login has failed, or something was asked for before it."""
+        self._refusals += 1
+        if self.stage is Stage.CONNECTED and self._refusals >= REFUSALS:
+            self.link.close_after_reply()
 
     def auto_destroy(self, domain: DomainRef) -> None:
         """The domain, as long as it runs this time, ends with this client."""

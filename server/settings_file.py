@@ -1,12 +1,11 @@
 """From a configuration file and options to settings: what holds, where from, and what is wrong.
 
-A file is written like libvirtd.conf, which is a subset of TOML. Options win over it, and it wins
-over the defaults. Knows no single key.
+A file is written in TOML, as libvirtd.conf nearly always is; one that is not is read as libvirt
+reads it. Options win over it, and it wins over the defaults. Knows no single key.
 """
 
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -23,8 +22,7 @@ OPTION = "option"
 """Where a setting comes from that is not in the file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(msgspec.Struct, frozen=True):
     """Settings, where those that are no defaults come from, and what there is to say about it."""
 
     settings: Settings
@@ -34,7 +32,7 @@ class Loaded:
     """Of keys that mean nothing here."""
     remarks: Sequence[str] = ()
     """Of keys that are taken and change nothing."""
-    tables: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    tables: Mapping[str, Mapping[str, object]] = msgspec.field(default_factory=dict)
     """Settings of drivers, by the driver's name; checked by the driver."""
 
 
@@ -73,21 +71,54 @@ class _File:
     """The text of a file and what it says."""
 
     def __init__(self, path: Path, text: str) -> None:
-        import tomllib  # noqa: PLC0415 - many a daemon has no file
-
         self._path = path
         self._text = text
         self._known = {key.name: key for key in keys()}
+        self._lines: dict[str, int] = {}
+        """Where keys begin, if that is known without looking."""
+        self.values = self._parse()
+
+    def _parse(self) -> dict[str, object]:
+        import tomllib  # noqa: PLC0415 - many a daemon has no file
+
         try:
-            self.values = tomllib.loads(text)
+            return tomllib.loads(self._text)
         except tomllib.TOMLDecodeError as error:
-            raise ConfigError(f"{path}: {error}") from error
+            complaint = f"{self._path}: {error}"
+        return self._parse_as_libvirt(complaint)
+
+    def _parse_as_libvirt(self, complaint: str) -> dict[str, object]:
+        """ConfigError with the complaint, which is about TOML, when libvirt would not read it."""
+        from virtbackupd.server import libvirt_syntax  # noqa: PLC0415 - rarely needed
+
+        try:
+            found = libvirt_syntax.read_settings(self._text)
+        except libvirt_syntax.SyntaxFault:
+            raise ConfigError(complaint) from None
+        for key, _, line in found:
+            if key in self._lines:
+                raise ConfigError(
+                    f"{self._path}:{line}: {key} is set on line {self._lines[key]} already; remove"
+                    " one of them"
+                )
+            self._lines[key] = line
+        return {setting.key: setting.value for setting in found}
 
     def settings(self) -> Settings:
         try:
-            return msgspec.convert(self.values, Settings)
+            settings = msgspec.convert(self.values, Settings)
         except msgspec.ValidationError as error:
             raise ConfigError(self._explain(str(error))) from error
+        for key in self._known.values():
+            if key.check is not None and key.name in self.values:
+                self._check(key, key.check, getattr(settings, key.name))
+        return settings
+
+    def _check(self, key: Key, check: Callable[[str], None], value: str) -> None:
+        try:
+            check(value)
+        except ValueError as error:
+            raise ConfigError(self._refusal(key, f" ({error})")) from error
 
     def sources(self) -> dict[str, str]:
         return {key: self._place(key) for key in self.values if key in self._known}
@@ -114,15 +145,18 @@ class _File:
         ]
 
     def _place(self, key: str) -> str:
-        return f"{self._path}:{line_of(self._text, key)}"
+        return f"{self._path}:{self._lines.get(key) or line_of(self._text, key)}"
 
     def _explain(self, complaint: str) -> str:
         """msgspec says `... - at `$.key``; users look for a line, a key and what is allowed."""
         _, _, where = complaint.partition(" - at ")
         name = re.split(r"[.\[]", where.strip("`").removeprefix("$."))[0]
-        key = self._known[name]
+        return self._refusal(self._known[name])
+
+    def _refusal(self, key: Key, reason: str = "") -> str:
+        name, place = key.name, self._place(key.name)
         value = "the value" if key.about.secret else repr(self.values[name])[:_SHOWN]
-        return f"{self._place(name)}: {name}: {value} is not allowed; give {key.allowed}"
+        return f"{place}: {name}: {value} is not allowed{reason}; give {key.allowed}"
 
 
 def line_of(text: str, key: str) -> int:

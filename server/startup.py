@@ -36,7 +36,6 @@ from virtbackupd.server.config import (
 )
 from virtbackupd.server.control_address import control_uris, listen_control, listen_metrics
 from virtbackupd.server.daemon import DaemonConfig, DriverChoice, run
-from virtbackupd.server.env_file import EnvFile, variables
 from virtbackupd.server.faulted import ProcedureNames
 from virtbackupd.server.identity import forget_names
 from virtbackupd.server.limits import driver_limits_of, limits_of
@@ -61,14 +60,18 @@ from virtbackupd.server.security import (
     with_schemes,
 )
 from virtbackupd.server.session import default_uri
-from virtbackupd.server.socket_access import find_group, grant, grant_path
+from virtbackupd.server.socket_access import find_group, grant, grant_path, reload_access
 from virtbackupd.server.systemd import ADMIN, READ_ONLY, TLS, Notifier, Passed, passed_sockets
 from virtbackupd.server.transcript import Transcript
 
 if TYPE_CHECKING:
     from virtbackupd.server.access.control import AccessDriver
+    from virtbackupd.server.env_file import EnvFile
 
 log = logging.getLogger(__name__)
+
+
+_READ_WRITE = "read-write"
 
 
 class StartError(Exception):
@@ -84,7 +87,7 @@ def start(
 ) -> None:
     """Returns after an orderly stop. `tables` are settings of drivers, by the driver's name."""
     opened: list[Listener] = []
-    env_file = EnvFile(Path(settings.env_file)) if settings.env_file else None
+    env_file = _env_file(settings)
     # Drivers and the interface text stay as well; the daemon turns it on again once it is ready.
     gc.disable()
     try:
@@ -99,7 +102,11 @@ def start(
         if reloading is not None and config.tls is not None:
             reloading.hooks.append(reload_tls(config.tls))
         if reloading is not None:
-            reloading.hooks += [*_reload_access(config), tell_later(settings)]
+            reloading.hooks += [
+                *_reload_access(config),
+                reload_access(config.listeners, config.admin, settings),
+                tell_later(settings),
+            ]
         if env_file is not None:
             _prepare_env_file(env_file)
         _allow_many_files()
@@ -145,7 +152,15 @@ def examine(settings: Settings) -> None:
         raise StartError(error.message) from error
 
 
-def _prepare_env_file(env_file: EnvFile) -> None:
+def _env_file(settings: Settings) -> "EnvFile | None":
+    if not settings.env_file:
+        return None
+    from virtbackupd.server.env_file import EnvFile  # noqa: PLC0415 - rarely used
+
+    return EnvFile(Path(settings.env_file))
+
+
+def _prepare_env_file(env_file: "EnvFile") -> None:
     try:
         env_file.prepare()
     except OSError as error:
@@ -305,7 +320,7 @@ def _private_directory(path: Path) -> Path:
     return path
 
 
-def _announce(config: DaemonConfig, env_file: EnvFile | None) -> None:
+def _announce(config: DaemonConfig, env_file: "EnvFile | None") -> None:
     """For people to paste and for programs that wait for the first word, or for the file."""
     uris = [uri for choice in config.drivers for uri in _uris(choice.scheme, config.listeners)]
     lines = [
@@ -313,15 +328,28 @@ def _announce(config: DaemonConfig, env_file: EnvFile | None) -> None:
         *(f"  {note:<11}{uri}" for note, uri in uris),
         *(f"  {'control':<11}{uri}" for uri in control_uris(config.control)),
         *(f"  {'metrics':<11}{uri}" for uri in control_uris(config.metrics)),
-        f"try: virsh -c '{uris[0][1]}' list --all",
+        f"try: virsh -c '{_first_to_try(uris)}' list --all",
     ]
     if env_file is not None:
-        endpoints = {
-            "VIRTBACKUPD_CONTROL_URL": config.control,
-            "VIRTBACKUPD_METRICS_URL": config.metrics,
-        }
-        env_file.write(variables(uris, endpoints, config.advertise))
+        _write_env_file(env_file, config, uris)
     _say("\n".join(lines))
+
+
+def _write_env_file(
+    env_file: "EnvFile", config: DaemonConfig, uris: Sequence[tuple[str, str]]
+) -> None:
+    from virtbackupd.server.env_file import variables  # noqa: PLC0415 - rarely used
+
+    endpoints = {
+        "VIRTBACKUPD_CONTROL_URL": config.control,
+        "VIRTBACKUPD_METRICS_URL": config.metrics,
+    }
+    env_file.write(variables(uris, endpoints, config.advertise))
+
+
+def _first_to_try(uris: Sequence[tuple[str, str]]) -> str:
+    """systemd may pass the read-only socket first."""
+    return next((uri for note, uri in uris if note == _READ_WRITE), uris[0][1])
 
 
 def _say(text: str) -> None:
@@ -341,7 +369,7 @@ def _uris(scheme: str, listeners: Sequence[Listener]) -> list[tuple[str, str]]:
 
 def _uri(scheme: str, path: str, listener: Listener) -> tuple[str, str]:
     if listener.socket.family == socket.AF_UNIX:
-        note = "read-only" if listener.read_only else "read-write"
+        note = "read-only" if listener.read_only else _READ_WRITE
         place = Path(os.fsdecode(listener.socket.getsockname())).absolute()
         return note, f"{scheme}+unix://{path}?socket={quote(str(place))}"
     transport = "tls" if listener.tls else "tcp"

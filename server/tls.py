@@ -14,9 +14,12 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import trio
+
+if TYPE_CHECKING:
+    from virtbackupd.server.tls_priority import Priority
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +90,10 @@ class RefusedError(Exception):
     """A peer that may not come in."""
 
 
+class LeftError(RefusedError):
+    """A peer that broke off before anything could be said of it: a scanner, or a probe."""
+
+
 class TlsFiles(NamedTuple):
     """Where the certificates are; the names are those of libvirtd.conf."""
 
@@ -98,11 +105,12 @@ class TlsFiles(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TlsRules:
-    """Whose certificates are taken."""
+    """Whose certificates are taken, and which ciphers."""
 
     verify: bool = True
     allowed_dns: tuple[str, ...] | None = None
     """Patterns with `*` and `?`; None is everybody with a good certificate."""
+    priority: "Priority | None" = None
 
     def check(self, dn: str | None) -> None:
         """RefusedError when this subject may not come in."""
@@ -110,6 +118,11 @@ class TlsRules:
             return
         if dn is None or not matches(dn, self.allowed_dns):
             raise RefusedError(f"{dn!r} is not in tls_allowed_dn_list")
+
+    def check_cipher(self, cipher: str) -> None:
+        """RefusedError when the session is protected by less than was asked for."""
+        if self.priority is not None and cipher in self.priority.refused:
+            raise RefusedError(f"{cipher} is not in tls_priority")
 
 
 class Admitted(NamedTuple):
@@ -126,12 +139,12 @@ class TlsServer:
         """TlsError when the files cannot be used."""
         self.files = files
         self.rules = rules
-        self._context = make_context(files, verify=rules.verify)
+        self._context = make_context(files, verify=rules.verify, priority=rules.priority)
 
     async def reload(self, files: TlsFiles, rules: TlsRules) -> None:
         """Take what the files hold now for clients to come; TlsError leaves all as it was."""
         self._context = await trio.to_thread.run_sync(
-            lambda: make_context(files, verify=rules.verify)
+            lambda: make_context(files, verify=rules.verify, priority=rules.priority)
         )
         self.files, self.rules = files, rules
 
@@ -143,7 +156,10 @@ class TlsServer:
         happens.
         """
         wire = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-        stream = trio.SSLStream(wire, self._context, server_side=True, https_compatible=True)
+        context = _Context(self._context)
+        stream = trio.SSLStream(
+            wire, cast("ssl.SSLContext", context), server_side=True, https_compatible=True
+        )
         try:
             dn = await self._handshake(stream)
             ours, theirs = socket.socketpair()
@@ -157,7 +173,7 @@ class TlsServer:
                         yield Admitted(theirs, dn)
                     nursery.cancel_scope.deadline = trio.current_time() + FAREWELL_DEADLINE
         except RefusedError:
-            await _dismiss(wire)
+            await _dismiss(wire, context.outgoing.read())
             raise
         finally:
             await trio.aclose_forcefully(stream)
@@ -166,22 +182,48 @@ class TlsServer:
         try:
             with trio.fail_after(HANDSHAKE_DEADLINE):
                 await stream.do_handshake()
+                self.rules.check_cipher(stream.cipher()[0])
                 dn = distinguished_name(stream.getpeercert())
                 self.rules.check(dn)
                 await stream.send_all(CONFIRMED)
         except trio.BrokenResourceError as error:
-            raise RefusedError(f"the TLS handshake failed: {error.__cause__ or error}") from error
+            cause = error.__cause__
+            spoke = isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError)
+            kind = RefusedError if spoke else LeftError
+            raise kind(f"the TLS handshake failed: {cause or error}") from error
         except trio.TooSlowError as error:
             raise RefusedError("the TLS handshake took too long") from error
         return dn
 
 
-async def _dismiss(wire: trio.SocketStream) -> None:
-    """Let the peer say its last: after a reset, virsh is ended by a signal before it tells why."""
+class _Context:
+    """A context of which one can see what is still to be sent: Trio keeps the last alert back."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        self.outgoing = ssl.MemoryBIO()
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool,
+        server_hostname: str | None,
+    ) -> ssl.SSLObject:
+        self.outgoing = outgoing
+        return self._context.wrap_bio(incoming, outgoing, server_side, server_hostname)
+
+
+async def _dismiss(wire: trio.SocketStream, alert: bytes) -> None:
+    """Say why, and let the peer say its last.
+
+    After a reset, virsh is ended by a signal before it tells anything.
+    """
     with (
         trio.move_on_after(DISMISSAL_DEADLINE),
         suppress(trio.BrokenResourceError, trio.ClosedResourceError),
     ):
+        await wire.send_all(alert)
         await wire.send_eof()
         while await wire.receive_some(CHUNK):
             continue
@@ -252,7 +294,9 @@ def _cut(near: trio.SocketStream) -> None:
 # Certificates
 
 
-def make_context(files: TlsFiles, *, verify: bool = True) -> ssl.SSLContext:
+def make_context(
+    files: TlsFiles, *, verify: bool = True, priority: "Priority | None" = None
+) -> ssl.SSLContext:
     """TLS 1.2 and newer. TlsError when a file cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -260,6 +304,8 @@ def make_context(files: TlsFiles, *, verify: bool = True) -> ssl.SSLContext:
     # A resumed session would show a certificate that may have been revoked meanwhile.
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0
+    if priority is not None:
+        priority.apply(context)
     _load_own(context, files)
     if verify:
         context.verify_mode = ssl.CERT_REQUIRED

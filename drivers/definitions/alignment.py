@@ -177,7 +177,7 @@ def _listed_for_backup(
 
 
 def _check_listed(entry: BackupDisk, disk: DiskDefinition, since: str | None) -> None:
-    if entry.backupmode == "incremental" and not (entry.incremental or since):
+    if entry.backupmode == "incremental" and entry.incremental is None and since is None:
         raise _backup_refusal(
             f"disk {entry.name!r} asks for an incremental backup but neither the disk nor the"
             " backup names a checkpoint: add an incremental attribute or element"
@@ -210,8 +210,8 @@ def _unlisted_backup_disk(disk: DiskDefinition, suffix: str, *, selected: bool) 
 
 
 def _with_mode(entry: BackupDisk, since: str | None) -> BackupDisk:
-    checkpoint = entry.incremental or since
-    mode: BackupMode = entry.backupmode or ("incremental" if checkpoint else "full")
+    checkpoint = since if entry.incremental is None else entry.incremental
+    mode: BackupMode = entry.backupmode or ("full" if checkpoint is None else "incremental")
     return replace(
         entry, backupmode=mode, incremental=checkpoint if mode == "incremental" else None
     )

@@ -10,6 +10,7 @@ from lxml import etree
 
 from virtbackupd.drivers.definitions.document import parse_document
 from virtbackupd.drivers.definitions.schema import PULL_SCHEMA, PUSH_SCHEMA
+from virtbackupd.drivers.definitions.secret import SecretName
 from virtbackupd.drivers.definitions.tree import child_attribute, child_text, is_element, number
 from virtbackupd.drivers.definitions.writer import attributes, element_line, format_element
 from virtbackupd.drivers.errors import Origin
@@ -50,7 +51,13 @@ class BackupDisk:
     store_is_generated: bool = False
     store_extras: tuple[str, ...] = field(default=(), repr=False)
     """The seclabel and encryption elements of the store, as they are printed."""
-    secret_uuid: str | None = None
+    secret: SecretName | None = None
+    """What the store is to be encrypted with."""
+
+    @property
+    def export(self) -> str:
+        """The name under which a pull backup serves the disk; NBD allows an empty one."""
+        return self.name if self.exportname is None else self.exportname
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,22 +138,30 @@ def _read_disks(root: etree._Element, *, pull: bool) -> tuple[BackupDisk, ...] |
 
 
 def _read_disk(element: etree._Element, *, pull: bool) -> BackupDisk:
+    """As libvirt does, nothing else is looked at where the disk is left out."""
+    name = element.get("name", "")
+    if element.get("backup") == "no":
+        return BackupDisk(name, backup=False)
     store = element.find("scratch" if pull else "target")
     type_: StoreType = "block" if element.get("type") == "block" else "file"
     return BackupDisk(
-        name=element.get("name", ""),
-        backup=element.get("backup") != "no",
+        name=name,
         type=type_,
         backupmode=_read_mode(element.get("backupmode")),
-        incremental=element.get("incremental") or None,
-        exportname=element.get("exportname") or None,
-        exportbitmap=element.get("exportbitmap") or None,
+        incremental=element.get("incremental"),
+        exportname=element.get("exportname"),
+        exportbitmap=element.get("exportbitmap"),
         index=_read_index(element.get("index")),
         driver_type=child_attribute(element, "driver", "type") or "qcow2",
         store_path=None if store is None else store.get(_STORE_ATTRIBUTE[type_]),
         store_extras=() if store is None else _read_extras(store),
-        secret_uuid=None if store is None else child_attribute(store, "encryption/secret", "uuid"),
+        secret=None if store is None else _read_secret(store),
     )
+
+
+def _read_secret(store: etree._Element) -> SecretName | None:
+    secret = store.find("encryption/secret")
+    return None if secret is None else SecretName(secret.get("uuid"), secret.get("usage"))
 
 
 def _read_mode(text: str | None) -> BackupMode | None:

@@ -16,7 +16,7 @@ from virtbackupd.drivers.definitions.domain import nested_domain, read_domain
 from virtbackupd.drivers.definitions.schema import CHECKPOINT_SCHEMA
 from virtbackupd.drivers.definitions.tree import child_text, number
 from virtbackupd.drivers.definitions.writer import attributes, element_line
-from virtbackupd.drivers.errors import InternalError, Origin, XmlError
+from virtbackupd.drivers.errors import InternalError, NoName, Origin, XmlError, XmlInvalidSchema
 
 CheckpointMode = Literal["no", "bitmap"]
 
@@ -119,7 +119,15 @@ def _creation_time(root: etree._Element, name: str) -> int:
 
 def _embedded_domain(root: etree._Element) -> str | None:
     element = root.find("domain")
-    return None if element is None else read_domain(deepcopy(element)).to_xml(inactive=True)
+    if element is None:
+        return None
+    try:
+        return read_domain(deepcopy(element)).to_xml(inactive=True)
+    except (NoName, XmlError) as error:
+        # libvirt's schema looks into the domain too.
+        raise XmlInvalidSchema(
+            f"the <domain> of the checkpoint: {error.message}", origin=Origin.XML
+        ) from None
 
 
 def _read_disks(root: etree._Element) -> tuple[CheckpointDisk, ...] | None:
@@ -131,7 +139,7 @@ def _read_disk(element: etree._Element) -> CheckpointDisk:
     return CheckpointDisk(
         name=element.get("name", ""),
         checkpoint="no" if element.get("checkpoint") == "no" else "bitmap",
-        bitmap=element.get("bitmap") or None,
+        bitmap=element.get("bitmap"),
     )
 
 

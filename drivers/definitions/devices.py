@@ -1,7 +1,6 @@
 """The devices of a domain other than disks, as far as a call or a statistic needs them."""
 
-from dataclasses import dataclass
-
+import msgspec
 from lxml import etree
 
 from virtbackupd.drivers.definitions.tree import child_attribute
@@ -9,8 +8,7 @@ from virtbackupd.drivers.definitions.tree import child_attribute
 _GUEST_AGENT_CHANNEL = "org.qemu.guest_agent.0"
 
 
-@dataclass(frozen=True, slots=True)
-class InterfaceDefinition:
+class InterfaceDefinition(msgspec.Struct, frozen=True):
     """A network card; `source` is the network, bridge or device behind it."""
 
     type: str
@@ -20,8 +18,7 @@ class InterfaceDefinition:
     source: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class CharacterDevice:
+class CharacterDevice(msgspec.Struct, frozen=True):
     """A `<serial>` or `<console>`; `alias` is what a client may open it by."""
 
     kind: str

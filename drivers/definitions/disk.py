@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from lxml import etree
 
+from virtbackupd.drivers.definitions.secret import SecretName
 from virtbackupd.drivers.definitions.tree import (
     attribute_pairs,
     child_attribute,
@@ -45,6 +46,7 @@ class BackingStore:
     source_type: str
     source: str
     format: str
+    secret: SecretName | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ class DiskDefinition:
     transient: bool
     shareable: bool
     serial: str | None
-    secret_uuid: str | None
+    secret: SecretName | None
+    """What opens an encrypted image."""
     backing: tuple[BackingStore, ...]
     chain_is_closed: bool = False
     """Whether the document says where the chain ends; else the images tell."""
@@ -118,7 +121,7 @@ def read_disk(element: etree._Element) -> DiskDefinition:
         transient=has_child(element, "transient"),
         shareable=has_child(element, "shareable"),
         serial=child_text(element, "serial"),
-        secret_uuid=child_attribute(element, ".//encryption/secret", "uuid"),
+        secret=_secret(element),
         backing=tuple(_backing_chain(element)),
         chain_is_closed=any(store.get("type") is None for store in element.iter("backingStore")),
         driver=() if driver is None else tuple(attribute_pairs(driver)),
@@ -137,6 +140,15 @@ def _default_bus(target: str) -> str | None:
     return next((bus for prefix, bus in _BUS_BY_PREFIX if name.startswith(prefix)), None)
 
 
+def _secret(element: etree._Element) -> SecretName | None:
+    """Below the source, or below the disk as older documents have it."""
+    for path in ("source/encryption/secret", "encryption/secret"):
+        found = element.find(path)
+        if found is not None:
+            return SecretName(found.get("uuid"), found.get("usage"))
+    return None
+
+
 def _source(element: etree._Element, source_type: str) -> str | None:
     source = element.find("source")
     if source is None:
@@ -153,5 +165,6 @@ def _backing_chain(element: etree._Element) -> Iterator[BackingStore]:
         source = _source(layer, source_type) if known else None
         if source is None:
             return
-        yield BackingStore(source_type, source, child_attribute(layer, "format", "type") or "raw")
+        format_ = child_attribute(layer, "format", "type") or "raw"
+        yield BackingStore(source_type, source, format_, _secret(layer))
         layer = layer.find("backingStore")

@@ -18,7 +18,7 @@ from virtbackupd.drivers.definitions.tree import (
     number,
     set_child_text,
 )
-from virtbackupd.drivers.errors import XmlError
+from virtbackupd.drivers.errors import NoName, XmlError
 
 ORDER = (
     "name",
@@ -89,7 +89,7 @@ def set_kibibytes(root: etree._Element, tag: str, size: int) -> None:
 def _checked_name(root: etree._Element) -> str:
     name = root.findtext("name", "")
     if not name:
-        raise XmlError("the domain has no name: add a <name> element")
+        raise NoName("the domain document: add a <name> element")
     if "/" in name or "\n" in name or name in (".", ".."):
         raise XmlError(
             f"the domain name {name!r} cannot be a file name: it has '/' or a line break"

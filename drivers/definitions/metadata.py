@@ -25,7 +25,7 @@ def find_metadata(root: etree._Element, uri: str) -> str | None:
     for element in plain.iter(f"{{{uri}}}*"):
         element.tag = etree.QName(element).localname
     etree.cleanup_namespaces(plain)
-    return format_element(plain)
+    return format_element(plain).rstrip("\n")
 
 
 def set_metadata(root: etree._Element, uri: str, prefix: str, xml: str | None) -> None:

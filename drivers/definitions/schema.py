@@ -6,7 +6,7 @@ libxml2 reports a fault inside an interleave only as "extra element" of the oute
 
 from copy import deepcopy
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import NamedTuple
 
 from lxml import etree
@@ -67,7 +67,7 @@ def _validator(filename: str, pattern: str | None) -> etree.RelaxNG:
 
 @cache
 def _grammar(filename: str) -> etree._Element:
-    return etree.fromstring(files(__package__).joinpath("schemas", filename).read_bytes())
+    return etree.fromstring(Path(__file__).with_name("schemas").joinpath(filename).read_bytes())
 
 
 _NAME_RULE = "ASCII letters, digits, '_', '-' and '.', the first not a '.'"

@@ -1,14 +1,14 @@
 """The `<secret>` document. The secret's value never passes through here."""
 
-from dataclasses import dataclass
 from uuid import UUID, uuid4
 
+import msgspec
 from lxml import etree
 
 from virtbackupd.drivers.definitions.document import parse_document
 from virtbackupd.drivers.definitions.tree import child_text
 from virtbackupd.drivers.definitions.writer import attributes, element_line
-from virtbackupd.drivers.errors import Origin, XmlError
+from virtbackupd.drivers.errors import ConfigUnsupported, Origin, XmlError
 
 _USAGE_ELEMENT = {
     "volume": "volume",
@@ -22,8 +22,7 @@ _USAGE_ELEMENT = {
 _BOOLEANS = {"yes": True, "no": False}
 
 
-@dataclass(frozen=True, slots=True)
-class SecretDefinition:
+class SecretDefinition(msgspec.Struct, frozen=True):
     """`usage_type` is None for a secret that is only found by its UUID."""
 
     uuid: bytes
@@ -31,6 +30,13 @@ class SecretDefinition:
     private: bool = False
     description: str | None = None
     usage_type: str | None = None
+    usage: str | None = None
+
+
+class SecretName(msgspec.Struct, frozen=True):
+    """How another document names a secret: by its UUID, or else by its usage."""
+
+    uuid: str | None = None
     usage: str | None = None
 
 
@@ -94,7 +100,9 @@ def _read_usage(root: etree._Element) -> tuple[str | None, str | None]:
         return None, None
     tag = _USAGE_ELEMENT.get(usage_type or "")
     if tag is None:
-        raise _refusal(f"the secret has the unknown usage type {usage_type!r}")
+        raise ConfigUnsupported(
+            f"the secret has the unknown usage type {usage_type!r}", origin=Origin.SECRET
+        )
     value = child_text(usage, tag)
     if value is None:
         raise _refusal(f"a secret with usage type {usage_type!r} needs a <{tag}> in its <usage>")

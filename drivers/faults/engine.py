@@ -8,7 +8,7 @@ goes on. Without rules nothing here is ever called.
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -21,6 +21,17 @@ if TYPE_CHECKING:
     from virtbackupd.drivers.faults.rule_file import RuleSpec
 
 Words = Sequence[str]
+
+
+class RuleState(NamedTuple):
+    """A rule and all that it has seen, from which it can go on."""
+
+    spec: "RuleSpec"
+    hits: int
+    fired: int
+    used: int
+    random: tuple[int, ...]
+    """The generator's state; empty when nothing was drawn that could matter."""
 
 
 class Rule:
@@ -36,6 +47,21 @@ class Rule:
         """How often it took effect."""
         self._used = 0
         self._random = Random(spec.seed)  # noqa: S311 - repeatable, not secret
+
+    @classmethod
+    def restored(cls, state: RuleState) -> "Rule":
+        """The rule as it was; ValueError for a generator that cannot be."""
+        rule = cls(state.spec)
+        rule.hits, rule.fired, rule._used = state.hits, state.fired, state.used
+        if state.random:
+            version, _, gauss = rule._random.getstate()
+            rule._random.setstate((version, state.random, gauss))
+        return rule
+
+    def state(self) -> RuleState:
+        draws = self.spec.when.probability < 1
+        random = self._random.getstate()[1] if draws else ()
+        return RuleState(self.spec, self.hits, self.fired, self._used, random)
 
     def strikes(self) -> bool:
         """Count a hit; whether the effect is due."""
@@ -165,6 +191,17 @@ class Faults:
         """Forget all rules with what they counted; calls that hang go on with an error."""
         self._rules = []
         self._release(list(self._hanging))
+        self._sort()
+
+    def state(self) -> tuple[RuleState, ...]:
+        """All rules with what they counted, as of now."""
+        return tuple(rule.state() for rule in self._rules)
+
+    def restore(self, states: Sequence[RuleState]) -> None:
+        """Have these rules in place of all others, and go on as they would have."""
+        rules = [Rule.restored(state) for state in states]
+        self.clear()
+        self._rules = rules
         self._sort()
 
     def watches(self, point: Point) -> list[Rule]:

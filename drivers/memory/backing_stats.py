@@ -28,6 +28,7 @@ class _Layer(NamedTuple):
     number: int | None
     allocation: int
     capacity: int
+    physical: int
 
 
 def domain_stats(domain: "MemoryDomain", groups: int) -> Sequence[TypedParameter]:
@@ -56,14 +57,14 @@ def _layers(domain: "MemoryDomain", disk: "DiskDefinition") -> Iterator[_Layer]:
     image = domain.disk_image(disk.target)
     below = image.backing if image is not None else None
     while below is not None:
-        yield _Layer(below.path, None, below.allocation, below.capacity)
+        yield _Layer(below.path, None, below.allocation, below.capacity, below.physical)
         below = below.backing
     if domain.backup is None or image is None:
         return
     for entry in domain.backup.definition.selected:
         if entry.name == disk.target and entry.store_path:
             written = domain.backup.job.disks[entry.name].current
-            yield _Layer(entry.store_path, entry.index, written, image.capacity)
+            yield _Layer(entry.store_path, entry.index, written, image.capacity, written)
 
 
 def _layer_params(prefix: str, target: str, layer: _Layer) -> list[TypedParameter]:
@@ -74,5 +75,5 @@ def _layer_params(prefix: str, target: str, layer: _Layer) -> list[TypedParamete
     if layer.number is not None:
         params.append(TypedParameter(prefix + "backingIndex", _UINT, layer.number))
     sizes = {"allocation": layer.allocation, "capacity": layer.capacity}
-    sizes["physical"] = layer.allocation
+    sizes["physical"] = layer.physical
     return params + [TypedParameter(prefix + key, _ULLONG, size) for key, size in sizes.items()]

@@ -24,6 +24,7 @@ from virtbackupd.drivers.memory.running import Backup, Request, Source
 
 if TYPE_CHECKING:
     from virtbackupd.drivers.definitions.backup import BackupDisk
+    from virtbackupd.drivers.definitions.secret import SecretName
     from virtbackupd.drivers.memory.domain import MemoryDomain
 
 _log = logging.getLogger(__name__)
@@ -107,7 +108,15 @@ def _source(domain: "MemoryDomain", entry: "BackupDisk") -> Source:
     if source.since is not None:
         domain.checkpoints.get(source.since)
         checkpoint.require_chain(image, source.since, disk.target)
+    if entry.secret is not None:
+        _require_secret(domain, entry.secret)
     return source
+
+
+def _require_secret(domain: "MemoryDomain", name: "SecretName") -> None:
+    """Scratch space is memory, where there is nothing to encrypt; still the key must be there."""
+    secrets = domain.host.secrets
+    secrets.require_value(secrets.named(name))
 
 
 def get_xml_desc(domain: "MemoryDomain", flags: int) -> str:

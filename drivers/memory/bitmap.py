@@ -2,14 +2,16 @@
 
 An image stamps each changed cluster with its current epoch and keeps the stamps in the order of
 change. A bitmap is little more than the epoch it began in, so a write costs the same however many
-bitmaps record, and adding one costs the same however many there are. The stamps are the image's;
-this module never sees contents.
+bitmaps record, and adding one costs the same however many there are. What was written is also known
+by bytes, as far as that has room. The stamps are the image's; this module never sees contents.
 """
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from virtbackupd.drivers.memory.clusters import CLUSTER, spans
+from virtbackupd.drivers.memory.clusters import CLUSTER, spans, touched
+from virtbackupd.drivers.memory.ranges import Range
+from virtbackupd.drivers.memory.written import NOTHING, Written, WrittenState
 
 
 class BitmapExists(ValueError):
@@ -38,6 +40,7 @@ class BitmapsState(NamedTuple):
     active: bool
     stamps: dict[int, int]
     """In the order of the last change; not to be changed."""
+    written: WrittenState
     bitmaps: tuple[BitmapState, ...]
     shadows: tuple[BitmapState, ...] = ()
     """What `BitmapSet.shadow` knows."""
@@ -46,7 +49,7 @@ class BitmapsState(NamedTuple):
 class ChangeLog:
     """The clusters of one image in the order of their last change, each with its epoch."""
 
-    __slots__ = ("_shared", "_stamps", "active", "epoch")
+    __slots__ = ("_before", "_shared", "_stamps", "_written", "active", "epoch")
 
     def __init__(self) -> None:
         self.epoch = 0
@@ -54,23 +57,37 @@ class ChangeLog:
         """Whether anybody will ask: without bitmaps nothing is stamped."""
         self._stamps: dict[int, int] = {}
         self._shared = False
+        self._before = NOTHING
+        """By bytes, until the first write of this epoch."""
+        self._written: Written | None = None
 
     def advance(self) -> int:
         """Begin a new epoch; what was stamped so far lies before it."""
+        self._before, self._written = self._record(), None
         self.epoch += 1
         return self.epoch
 
-    def stamp(self, clusters: Iterable[int]) -> None:
-        """Record that the clusters have just changed."""
+    def stamp(self, offset: int, length: int) -> None:
+        """Record that the bytes of a range have just changed."""
         if not self.active:
             return
         if self._shared:
             self._stamps, self._shared = dict(self._stamps), False
+        if self._written is None:
+            self._written = Written(self._before, self.epoch)
+        self._written.note(offset, length)
         stamps, epoch = self._stamps, self.epoch
-        for cluster in clusters:
+        for cluster in touched(offset, length):
             if stamps.get(cluster) != epoch:
                 stamps.pop(cluster, None)
                 stamps[cluster] = epoch
+
+    def ranges_since(self, epoch: int) -> list[Range] | None:
+        """The bytes changed in `epoch` or later, in order; None when only clusters are known."""
+        return self._record().since(epoch)
+
+    def _record(self) -> WrittenState:
+        return self._before if self._written is None else self._written.state()
 
     def since(self, epoch: int) -> Iterator[int]:
         """The clusters changed in `epoch` or later, the latest first."""
@@ -83,21 +100,24 @@ class ChangeLog:
         """Drop the stamps of clusters from number `clusters` on."""
         self._stamps = {key: stamp for key, stamp in self._stamps.items() if key < clusters}
         self._shared = False
+        self._before, self._written = self._record().clipped(clusters * CLUSTER), None
 
     def forget(self) -> None:
         """Drop every stamp, when the last bitmap has gone."""
         self.active = False
         self._stamps, self._shared = {}, False
+        self._before, self._written = NOTHING, None
 
-    def share(self) -> dict[int, int]:
-        """The stamps as of now: whoever changes them next changes a copy."""
+    def share(self) -> tuple[dict[int, int], WrittenState]:
+        """As of now: whoever changes the stamps next changes a copy."""
         self._shared = True
-        return self._stamps
+        return self._stamps, self._record()
 
     def restore(self, state: BitmapsState) -> None:
         """Go back to an earlier instant, or to that of another image."""
         self.epoch, self.active = state.epoch, state.active
         self._stamps, self._shared = state.stamps, True
+        self._before, self._written = state.written, None
 
 
 class Bitmap:
@@ -139,6 +159,13 @@ class Bitmap:
     def dirty_clusters(self) -> list[int]:
         """The sorted numbers of the dirty clusters, found in time proportional to their count."""
         return sorted(self._dirty())
+
+    def ranges(self) -> list[Range] | None:
+        """The dirty bytes, in no order; None when only clusters are known."""
+        found = [] if self._start is None else self._log.ranges_since(self._start)
+        if found is None:
+            return None
+        return [*found, *((at * CLUSTER, (at + 1) * CLUSTER) for at in self.extra)]
 
     @property
     def count(self) -> int:
@@ -257,7 +284,8 @@ class BitmapSet:
         log = self._log
         kept = tuple(bitmap.state() for bitmap in self)
         shadows = tuple(shadow.state() for shadow in self._shadows.values())
-        return BitmapsState(log.epoch, log.active, log.share(), kept, shadows)
+        stamps, written = log.share()
+        return BitmapsState(log.epoch, log.active, stamps, written, kept, shadows)
 
     def restore(self, state: BitmapsState) -> None:
         """Have the bitmaps of an earlier instant, or those of another image, and no other."""

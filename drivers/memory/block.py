@@ -47,14 +47,14 @@ def get_block_info(domain: "MemoryDomain", path: str, flags: int) -> Answer[Bloc
     if not domain.active and disk.source is not None:
         return _info_of_file(domain, disk)
     image = _medium(domain, path)
-    return BlockInfo(image.allocation, image.capacity, image.allocation)
+    return BlockInfo(image.allocation, image.capacity, image.physical)
 
 
 async def _info_of_file(domain: "MemoryDomain", disk: "DiskDefinition") -> BlockInfo:
     image = domain.disk_image(disk.target)
     stamp = await trio.to_thread.run_sync(file_stamp, disk.local_path or "")
     if image is not None and domain.host.images.is_of(image.path, stamp):
-        return BlockInfo(image.allocation, image.capacity, image.allocation)
+        return BlockInfo(image.allocation, image.capacity, image.physical)
     return await trio.to_thread.run_sync(measure, disk)
 
 
@@ -120,8 +120,16 @@ def set_block_threshold(domain: "MemoryDomain", dev: str, threshold: int, flags:
         target, index = indexed.groups()
         if domain.backup.set_threshold(target, int(index), threshold):
             return
-    target = indexed[1] if indexed is not None else dev
+    target = _own_number(domain, *indexed.groups()) if indexed is not None else dev
     domain.counters(require_disk(domain.definition, target).target).threshold = threshold
+
+
+def _own_number(domain: "MemoryDomain", target: str, number: str) -> str:
+    """The disk whose image has that number in the statistics."""
+    for index, disk in enumerate(domain.definition.disks, start=1):
+        if (disk.target, str(index)) == (target, number):
+            return target
+    raise InvalidArgument(f"domain {domain.ref.name} has no disk {target}[{number}]")
 
 
 def require_free(domain: "MemoryDomain", target: str) -> None:

@@ -3,6 +3,9 @@
 A world comes from a world file or from a saved state; the first bytes of the file tell which.
 """
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +14,7 @@ import trio
 from virtbackupd.drivers.enums import DomainState
 from virtbackupd.drivers.errors import SystemFailure
 from virtbackupd.drivers.interface import DriverOptions
-from virtbackupd.drivers.memory import define, fault_effects, media, world_state
+from virtbackupd.drivers.memory import define, fault_effects, media, surroundings, world_state
 from virtbackupd.drivers.memory.host import Host
 from virtbackupd.drivers.memory.images import OWN_FILE, Stamp
 from virtbackupd.drivers.memory.nbd_tls import folder_from
@@ -25,6 +28,10 @@ class Loaded(NamedTuple):
 
     world: World | WorldState
     stamps: dict[str, Stamp | None]
+
+    @property
+    def surroundings(self) -> "surroundings.Surroundings | None":
+        return self.world.surroundings if isinstance(self.world, WorldState) else None
 
 
 def image_dir(options: DriverOptions) -> Path:
@@ -48,20 +55,43 @@ async def make_host(nursery: trio.Nursery, options: DriverOptions) -> Host:
     )
     fault_effects.attach(host)
     await _fill(host, loaded)
+    if (known := loaded.surroundings) is not None:
+        surroundings.begin_with(host, known)
     host.snapshots.start = world_state.take(host)
     return host
 
 
 async def load_into(host: Host, path: Path) -> None:
     """Give a host another world, which is refused as a whole if anything is wrong with it."""
-    loaded = await trio.to_thread.run_sync(_load, path, host.image_dir)
-    # A host that nobody sees, so that what has to wait is done before the world changes.
-    other = Host(host.nursery, clock=host.clock, profile=host.profile, image_dir=host.image_dir)
-    await _fill(other, loaded)
+    with _collecting_later():
+        loaded = await trio.to_thread.run_sync(_load, path, host.image_dir)
+        # A host that nobody sees, so that what has to wait is done before the world changes.
+        other = Host(host.nursery, clock=host.clock, profile=host.profile, image_dir=host.image_dir)
+        await _fill(other, loaded)
+        _take_over(host, other, loaded.surroundings)
+
+
+def _take_over(host: Host, other: Host, around: "surroundings.Surroundings | None") -> None:
+    if around is not None:
+        surroundings.check(host)
     host.stand_ins.expect(other.stand_ins.pending.values())
     world_state.restore(host, world_state.take(other))
+    if around is not None:
+        surroundings.put_back(host, around)
     # The other host and its domains hold each other.
     other.domains.restore((), 0)
+
+
+@contextmanager
+def _collecting_later() -> Iterator[None]:
+    """Garbage collection would pass over the many new objects again and again: half of the time."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _load(path: Path | None, folder: Path) -> Loaded:

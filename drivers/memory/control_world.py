@@ -5,7 +5,7 @@ from pathlib import Path
 import trio
 
 from virtbackupd.drivers.errors import InvalidArgument, OperationInvalid
-from virtbackupd.drivers.memory import boot, world_state
+from virtbackupd.drivers.memory import boot, surroundings, world_state
 from virtbackupd.drivers.memory.control import (
     Arguments,
     CommandTable,
@@ -32,7 +32,7 @@ class SnapshotArguments(Arguments, frozen=True):
 
 async def _save(target: Target, given: WorldFileArguments) -> Json:
     host, path = target.host, _absolute(given.path)
-    state = world_state.take(host)
+    state = world_state.take(host)._replace(surroundings=surroundings.take(host))
     size = await trio.to_thread.run_sync(save_state, path, state, str(host.image_dir))
     return {"path": given.path, "bytes": size, "domains": len(state.domains)}
 

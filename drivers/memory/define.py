@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from virtbackupd.drivers.definitions.domain import DomainDefinition
 from virtbackupd.drivers.enums import Create, DefinedDetail, DomainState, Lifecycle, ShutoffReason
-from virtbackupd.drivers.errors import OperationInvalid
+from virtbackupd.drivers.errors import OperationInvalid, Origin
 from virtbackupd.drivers.flags import CREATE, FlagRules
 from virtbackupd.drivers.memory import lifecycle, media
 from virtbackupd.drivers.memory.domain import MemoryDomain
@@ -54,7 +54,7 @@ async def create_transient(host: "Host", xml: str, flags: int) -> MemoryDomain:
 def _inactive(host: "Host", definition: DomainDefinition) -> MemoryDomain | None:
     domain = host.domains.matching(definition.name, definition.uuid)
     if domain is not None and domain.active:
-        raise OperationInvalid(f"domain {definition.name} is already active")
+        raise OperationInvalid(f"domain {definition.name} is already active", origin=Origin.DOMAIN)
     return domain
 
 

@@ -8,9 +8,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from virtbackupd.drivers import node
 from virtbackupd.drivers.defined_driver import STATS_BACKING, DefinedDriver
-from virtbackupd.drivers.errors import InvalidArgument
 from virtbackupd.drivers.events import DomainRef, SecretRef, TypedParameter
 from virtbackupd.drivers.figures import DriverFigures
 from virtbackupd.drivers.flags import check_none
@@ -77,28 +75,6 @@ class MemoryDriver(DefinedDriver[MemoryDomain]):
 
     def get_max_vcpus(self, type: str | None) -> int:  # noqa: A002, ARG002 - the same for all
         return MAX_VCPUS
-
-    def node_get_free_memory(self) -> int:
-        return node.free_memory()
-
-    def node_get_cpu_map(
-        self, need_map: int, need_online: int, flags: int
-    ) -> tuple[bytes, int, int]:
-        check_none(flags, "virNodeGetCPUMap")
-        count = node.cpu_count()
-        return node.cpu_map(count) if need_map else b"", count if need_online else 0, count
-
-    def node_get_cpu_stats(self, cpu_num: int, flags: int) -> Sequence[tuple[str, int]]:
-        check_none(flags, "virNodeGetCPUStats")
-        if not (times := node.cpu_times(cpu_num)):
-            raise InvalidArgument(f"this host has no processor {cpu_num}")
-        return times
-
-    def node_get_memory_stats(self, cell_num: int, flags: int) -> Sequence[tuple[str, int]]:
-        check_none(flags, "virNodeGetMemoryStats")
-        if cell_num not in (-1, 0):
-            raise InvalidArgument(f"there is no cell {cell_num}: the host is shown as one cell, 0")
-        return node.memory_figures()
 
     def figures(self) -> DriverFigures:
         return super().figures()._replace(nbd=self.host.nbd)

@@ -66,6 +66,11 @@ class Image(View):
         """Bytes of data stored in this image itself."""
         return self._data_count * CLUSTER
 
+    @property
+    def physical(self) -> int:
+        """Bytes to the end of the file, which is sparse when it is raw."""
+        return self.capacity if self.format == "raw" else self.allocation
+
     def cluster(self, index: int) -> Cluster | None:
         """The content of a cluster, from the backing chain where this image has none."""
         stored = self._clusters.get(index)
@@ -89,7 +94,7 @@ class Image(View):
             stop = min((index + 1) * CLUSTER, offset + len(data))
             piece = source[start - offset : stop - offset]
             self._put(index, self._patched(index, start - index * CLUSTER, piece))
-        self._log.stamp(touched(offset, len(data)))
+        self._log.stamp(offset, len(data))
 
     def fill(self, offset: int, length: int, value: int) -> None:
         """Write one byte value over a range; whole clusters share their storage."""
@@ -111,7 +116,7 @@ class Image(View):
         self.check_range(offset, length)
         for index in range(cluster_count(offset), self._rounded_end(offset + length) // CLUSTER):
             self._put(index, self._nothing)
-        self._log.stamp(touched(offset, length))
+        self._log.stamp(offset, length)
 
     def fill_pattern(self, seed: int, offset: int, length: int) -> None:
         """Give a range of whole clusters deterministic contents, unnoticed by any bitmap."""
@@ -123,7 +128,7 @@ class Image(View):
     def write_pattern(self, seed: int, offset: int, length: int) -> None:
         """The same as a guest does it: what is changed is recorded."""
         self.fill_pattern(seed, offset, length)
-        self._log.stamp(touched(offset, length))
+        self._log.stamp(offset, length)
 
     def resize(self, capacity: int) -> None:
         """Change the size; new space reads as zeroes and is not dirty, the rest is lost."""
@@ -216,11 +221,15 @@ class Image(View):
             start = max(offset - index * CLUSTER, 0)
             stop = min(offset + length - index * CLUSTER, CLUSTER)
             self._preserve(index)
-            if stop - start == CLUSTER:
+            if stop - start == CLUSTER or self._stays_zero(index, pattern):
                 self._put(index, whole)
             else:
                 self._put(index, self._patched(index, start, pattern[start:stop]))
-        self._log.stamp(touched(offset, length))
+        self._log.stamp(offset, length)
+
+    def _stays_zero(self, index: int, pattern: bytes) -> bool:
+        """Zeroes into a cluster of zeroes leave it one without data, as in QEMU."""
+        return pattern is ZERO_CLUSTER and not _holds_data(self.cluster(index))
 
     def _rounded_end(self, end: int) -> int:
         """The end of a request that clears: at the end of the disk the last cluster goes whole."""

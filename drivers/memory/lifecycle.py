@@ -18,7 +18,7 @@ from virtbackupd.drivers.enums import (
     StartedDetail,
     SuspendedDetail,
 )
-from virtbackupd.drivers.errors import ArgumentUnsupported, OperationInvalid
+from virtbackupd.drivers.errors import ArgumentUnsupported, OperationInvalid, SystemFailure
 from virtbackupd.drivers.events import DomainReboot
 from virtbackupd.drivers.flags import CREATE, FlagRules
 from virtbackupd.drivers.memory import console, media
@@ -125,8 +125,10 @@ def _run(
 
 def stop(domain: "MemoryDomain", how: Stop) -> None:
     """End the run: first a backup, then the domain, and all of a transient one."""
+    if how.announced is not None:
+        domain.publish(Lifecycle.SHUTDOWN, how.announced)
     if domain.backup is not None:
-        domain.backup.interrupt()
+        domain.backup.die()
     domain.host.domains.deactivate(domain)
     domain.live = None
     domain.reset_guest()
@@ -154,10 +156,11 @@ def power_off(domain: "MemoryDomain") -> None:
     """What follows when the guest has shut down: the domain's `on_poweroff`, or a backup's wish."""
     action = domain.definition.on_poweroff
     domain.power_button = False
-    domain.publish(Lifecycle.SHUTDOWN, ShutdownDetail.GUEST)
     if action == "restart":
         _reset(domain)
-    elif domain.backup is not None and domain.backup.preserves_domain:
+        return
+    domain.publish(Lifecycle.SHUTDOWN, ShutdownDetail.GUEST)
+    if domain.backup is not None and domain.backup.preserves_domain:
         domain.enter(DomainState.PAUSED, PausedReason.SHUTTING_DOWN)
         domain.reset_guest()
         domain.ends_with_backup = True
@@ -247,4 +250,6 @@ def managed_save(domain: "MemoryDomain", flags: int) -> None:
 def managed_save_remove(domain: "MemoryDomain", flags: int) -> None:
     """Throw a saved state away."""
     FlagRules("virDomainManagedSaveRemove", 0).check(flags)
+    if domain.saved is None:
+        raise SystemFailure(f"domain {domain.ref.name} has no managed save image to remove")
     domain.saved = None

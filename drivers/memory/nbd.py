@@ -10,11 +10,11 @@ import logging
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Final
 
+import msgspec
 import trio
 
 from virtbackupd.drivers.clock import Clock
@@ -39,15 +39,13 @@ _TURN: Final = 0.002
 _SEND_BUFFER: Final = 4 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class UnixAddress:
+class UnixAddress(msgspec.Struct, frozen=True):
     """A socket in the file system."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class TcpAddress:
+class TcpAddress(msgspec.Struct, frozen=True):
     """A TCP port; port 0 takes a free one."""
 
     host: str
@@ -66,14 +64,16 @@ async def open_listeners(address: NbdAddress) -> list[trio.SocketListener]:
             return await trio.open_tcp_listeners(port, host=host or None)
 
 
-def close_listeners(listeners: Sequence[trio.SocketListener], address: NbdAddress) -> None:
-    """Give up an address now: the sockets and, for a path, its file.
+def close_listeners(
+    listeners: Sequence[trio.SocketListener], address: NbdAddress, *, leave: bool = False
+) -> None:
+    """Give up an address now: the sockets and, for a path, its file unless that is to be left.
 
     A server on it must have been cancelled before, or it fails instead of ending.
     """
     for listener in listeners:
         listener.socket.close()
-    if listeners and isinstance(address, UnixAddress):
+    if listeners and isinstance(address, UnixAddress) and not leave:
         Path(address.path).unlink(missing_ok=True)
 
 

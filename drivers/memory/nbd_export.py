@@ -4,8 +4,9 @@ No bytes of the protocol and no sockets.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TypeAlias
+
+import msgspec
 
 from virtbackupd.drivers.memory.bitmap import DirtyMap
 from virtbackupd.drivers.memory.clusters import View
@@ -18,13 +19,12 @@ Status: TypeAlias = Callable[[int, int], Iterator[tuple[int, int]]]
 """From (offset, length) to the extents (length, flags) of one context."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class NbdExport:
+class NbdExport(msgspec.Struct, frozen=True, eq=False):
     """One disk to be read, with the dirty bitmaps a client may ask for by name."""
 
     name: str
     view: View
-    bitmaps: Mapping[str, DirtyMap] = field(default_factory=dict)
+    bitmaps: Mapping[str, DirtyMap] = msgspec.field(default_factory=dict)
     description: str = ""
 
     def contexts(self) -> dict[str, Status]:
@@ -43,8 +43,7 @@ Observer: TypeAlias = Callable[[NbdExport, int, int, int], None]
 """Told of each valid request that reads or maps: export, number of the command, offset, length."""
 
 
-@dataclass(frozen=True, slots=True)
-class NbdLimits:
+class NbdLimits(msgspec.Struct, frozen=True):
     """How much one server takes from its clients."""
 
     connections: int = 100

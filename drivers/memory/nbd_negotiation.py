@@ -5,9 +5,10 @@ on; what breaks the protocol raises NbdViolation.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from struct import Struct
 from typing import ClassVar, Final
+
+import msgspec
 
 from virtbackupd.drivers.memory.clusters import CLUSTER
 from virtbackupd.drivers.memory.nbd_export import (
@@ -42,6 +43,7 @@ _EXPORT_FLAGS = (
     ExportFlag.HAS_FLAGS
     | ExportFlag.READ_ONLY
     | ExportFlag.SEND_FLUSH
+    | ExportFlag.SEND_FUA
     | ExportFlag.CAN_MULTI_CONN
     | ExportFlag.SEND_CACHE
 )
@@ -51,8 +53,7 @@ _NAMESPACES = {"base:": ALLOCATION, "qemu:": "qemu:", BITMAP_NAMESPACE: BITMAP_N
 """Queries that ask for every context whose name begins with the value."""
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(msgspec.Struct, frozen=True):
     """What a client has agreed on: the terms of the transmission phase."""
 
     export: NbdExport

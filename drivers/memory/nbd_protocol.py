@@ -54,6 +54,7 @@ class ExportFlag(IntFlag):
     HAS_FLAGS = 1 << 0
     READ_ONLY = 1 << 1
     SEND_FLUSH = 1 << 2
+    SEND_FUA = 1 << 3
     SEND_DF = 1 << 7
     CAN_MULTI_CONN = 1 << 8
     SEND_CACHE = 1 << 10

@@ -65,6 +65,8 @@ class PullBackup(Backup):
         self._reads: dict[str, DiskReads] = {}
         """By export."""
         self._scope = trio.CancelScope()
+        self._listened = self._dead = False
+        """Whether a process has begun to listen, and whether that one has ended."""
 
     async def prepare(self, undo: ExitStack) -> None:
         self.definition = with_exports(self.definition)
@@ -73,6 +75,7 @@ class PullBackup(Backup):
         undo.callback(self._close_listeners)
         self._tls = await self._credentials()
         self._listeners = await self._listen()
+        self._listened = self.domain.active
 
     async def _credentials(self) -> "ssl.SSLContext | None":
         server, folder = self.definition.server, self.domain.host.backup_tls
@@ -106,7 +109,7 @@ class PullBackup(Backup):
         self.job.disks[job.target] = job
         self._disks.append(disk)
         bitmaps = {entry.exportbitmap: dirty} if dirty is not None and entry.exportbitmap else {}
-        export = NbdExport(entry.exportname or entry.name, view, bitmaps)
+        export = NbdExport(entry.export, view, bitmaps)
         self._exports.append(export)
         reads = self.domain.reads.setdefault(job.target, DiskReads())
         reads.begin(source.since, dirty)
@@ -131,7 +134,7 @@ class PullBackup(Backup):
 
     def _faults(self) -> NbdFaults:
         host = self.domain.host
-        disks = {entry.exportname or entry.name: entry.name for entry in self.definition.selected}
+        disks = {entry.export: entry.name for entry in self.definition.selected}
         return NbdFaults(host.faults, self.domain.ref, disks, host.clock, self._copying)
 
     def _copying(self, disk: str) -> bool:
@@ -149,6 +152,10 @@ class PullBackup(Backup):
     def stop_disk(self, disk: DiskJob) -> None:
         token = trio.lowlevel.current_trio_token()
         token.run_sync_soon(self.end_disk, disk)
+
+    def die(self) -> None:
+        self._dead = True
+        self.interrupt()
 
     def speed_changed(self, disk: DiskJob) -> None:
         """Nothing is copied but what the guest overwrites, at the guest's own pace."""
@@ -171,10 +178,15 @@ class PullBackup(Backup):
             store.discard()
 
     def _close_listeners(self) -> None:
-        """Free the address at once, before the server's task gets its turn. Safe to repeat."""
+        """Free the address at once, before the server's task gets its turn. Safe to repeat.
+
+        QEMU removes the socket file when its NBD server is stopped, not when it ends or is killed.
+        """
         listeners, self._listeners = self._listeners, ()
         if self.definition.server is not None:
-            close_listeners(listeners, pull_address.address_of(self.definition.server, ""))
+            address = pull_address.address_of(self.definition.server, "")
+            dead = self._dead or not self.domain.active
+            close_listeners(listeners, address, leave=self._listened and dead)
 
     def _preserved(self, disk: _PullDisk) -> None:
         """A cluster has been kept: account for it, and look at the bounds."""

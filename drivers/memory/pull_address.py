@@ -29,7 +29,7 @@ async def listen(server: "BackupServer", advertised: str) -> Sequence[trio.Socke
     address = address_of(server, advertised)
     try:
         return _on_one_port(address, await open_listeners(address))
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InternalError(
             f"the NBD server cannot listen on {_spelt(address)}: {reason}"

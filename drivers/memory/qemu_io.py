@@ -7,8 +7,9 @@ complaint as text, as the tool does. Knows contents and counters, but no state o
 
 import getopt
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final, NamedTuple
+
+import msgspec
 
 from virtbackupd.drivers.definitions.disk import DiskDefinition
 from virtbackupd.drivers.events import DomainBlockThreshold
@@ -45,8 +46,7 @@ class Request(NamedTuple):
         return None if text is None else _pattern_byte(text)
 
 
-@dataclass(frozen=True, slots=True)
-class Drive:
+class Drive(msgspec.Struct, frozen=True):
     """A disk of a running guest with its medium."""
 
     domain: Guest

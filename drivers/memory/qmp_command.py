@@ -4,8 +4,9 @@ Shared by the modules that hold the commands; knows none of them.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from virtbackupd.drivers.definitions.disk import DiskDefinition
 from virtbackupd.drivers.memory import block_nodes
@@ -22,8 +23,7 @@ class QmpError(Exception):
         self.kind = kind
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(msgspec.Struct, frozen=True):
     """A handler with the types of its arguments; those in `optional` may be missing."""
 
     handler: Callable[[Guest, Json], Any]

@@ -4,9 +4,9 @@ Whatever a world leaves out is told of the machine below, by the modules for tha
 """
 
 import re
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+import msgspec
 from lxml import etree
 
 from virtbackupd.drivers.definitions.document import parse_document
@@ -26,8 +26,7 @@ class _Described(NamedTuple):
     xml: str
 
 
-@dataclass(frozen=True, slots=True)
-class ShownHost:
+class ShownHost(msgspec.Struct, frozen=True):
     """None, or empty, where the world says nothing."""
 
     hostname: str | None = None

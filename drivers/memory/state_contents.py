@@ -50,10 +50,15 @@ class ContentsReader:
 
     def __init__(self, stored: Sequence[bytes]) -> None:
         self._stored = stored
-        self._bytes: dict[int, bytes] = {}
+        self._known: dict[int, Cluster] = {}
 
     def clusters(self, numbers: Iterable[int]) -> list[Cluster]:
-        return [self._cluster(number >> _KIND_SHIFT, number & _VALUE) for number in numbers]
+        known = self._known
+        return [known.get(number) or self._found(number) for number in numbers]
+
+    def _found(self, number: int) -> Cluster:
+        found = self._known[number] = self._cluster(number >> _KIND_SHIFT, number & _VALUE)
+        return found
 
     def _cluster(self, kind: int, value: int) -> Cluster:
         if kind == _ZERO and not value:
@@ -61,16 +66,10 @@ class ContentsReader:
         if kind == _PATTERN and value < NOISE_SIZE:
             return window(value)
         if kind == _BYTE and value < 256:
-            return self._repeated(value)
+            return bytes([value]) * CLUSTER
         if kind == _STORED and value < len(self._stored):
             return self._stored[value]
         raise ValueError(f"no cluster is stored under the number {value}")
-
-    def _repeated(self, value: int) -> bytes:
-        found = self._bytes.get(value)
-        if found is None:
-            found = self._bytes[value] = bytes([value]) * CLUSTER
-        return found
 
 
 def packed(numbers: Iterable[int], code: str = "Q") -> bytes:

@@ -25,8 +25,10 @@ from virtbackupd.drivers.memory.world_file import WorldError
 from virtbackupd.drivers.memory.world_state import MAGIC, WorldState
 from virtbackupd.drivers.store import write_pieces_now
 
-VERSION: Final = 1
-"""Of the format: a file of another one is refused."""
+VERSION: Final = 2
+"""Of the format that is written."""
+READABLE: Final = (1, 2)
+"""Version 1 has neither the clock nor faults nor what was read; other versions are refused."""
 MAX_INDEX: Final = 1 << 30
 """Bytes of an index once it is unpacked."""
 _HEADER: Final = struct.Struct("<8sIIQQI")
@@ -78,8 +80,9 @@ def _pieces(state: WorldState, image_dir: str) -> Iterator[bytes]:
 
 def _read(file: BinaryIO, size: int, image_dir: str) -> WorldState:
     header = _Header._make(_HEADER.unpack(file.read(_HEADER.size)))
-    if header.version != VERSION:
-        raise ValueError(f"it is of version {header.version}, known is {VERSION}")
+    if header.version not in READABLE:
+        known = ", ".join(map(str, READABLE))
+        raise ValueError(f"it is of version {header.version}, known are {known}")
     stored_size = size - _HEADER.size - header.packed_size
     if stored_size < 0:
         raise ValueError("it ends too early")

@@ -6,6 +6,8 @@ Images are made anew. Opens no file; whether there are any at the paths of image
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import repeat
+from operator import is_not
 from typing import Final, NamedTuple, TypeVar
 
 from virtbackupd.drivers.checkpoint_tree import CheckpointTree, TreeState
@@ -19,9 +21,16 @@ from virtbackupd.drivers.memory.clusters import ZERO_CLUSTER, Cluster, cluster_c
 from virtbackupd.drivers.memory.image import Image, ImageState
 from virtbackupd.drivers.memory.images import RegistryState
 from virtbackupd.drivers.memory.lifecycle import SavedState
+from virtbackupd.drivers.memory.state_around import (
+    read_reads,
+    read_surroundings,
+    read_written,
+    require,
+)
 from virtbackupd.drivers.memory.state_contents import ContentsReader, unpacked
 from virtbackupd.drivers.memory.state_records import (
     SavedBitmap,
+    SavedChanges,
     SavedCheckpoint,
     SavedDomain,
     SavedImage,
@@ -29,8 +38,10 @@ from virtbackupd.drivers.memory.state_records import (
     SavedTable,
     SavedWorld,
 )
+from virtbackupd.drivers.memory.state_texts import TextReader
 from virtbackupd.drivers.memory.world_disks import MAX_SIZE
 from virtbackupd.drivers.memory.world_state import DomainRecord, ImageRecord, WorldState
+from virtbackupd.drivers.memory.written import NOTHING, WrittenState
 from virtbackupd.drivers.records import JobStats
 from virtbackupd.drivers.registry import INACTIVE
 from virtbackupd.drivers.secret_store import MAX_VALUE, SecretRecord
@@ -54,6 +65,7 @@ class _StateReader:
         self._tables = [_clusters(table, contents) for table in world.tables]
         self._changes = [_stamps(table) for table in world.changes]
         self._texts = [self._moved_text(text) for text in world.texts]
+        self._reader = TextReader()
         self._definitions: dict[int, DomainDefinition] = {}
         self._images: list[ImageRecord] = []
 
@@ -63,7 +75,7 @@ class _StateReader:
             self._images.append(self._image(saved))
         domains = tuple(self._domain(saved) for saved in world.domains)
         _check_refs(domains, world.last_id)
-        _require(world.backup_rate >= 0, "the backup rate is negative")
+        require(world.backup_rate >= 0, "the backup rate is negative")
         return WorldState(
             domains,
             world.last_id,
@@ -72,6 +84,7 @@ class _StateReader:
             tuple(_secret(saved) for saved in world.secrets),
             world.backup_rate,
             world.shown,
+            read_surroundings(world.surroundings),
         )
 
     def _registry(self) -> RegistryState:
@@ -79,12 +92,12 @@ class _StateReader:
             self._moved(path): self._at(number) for path, number in self._world.registry.items()
         }
         for path, image in images.items():
-            _require(path == image.path, f"the image at {path} has another path")
+            require(path == image.path, f"the image at {path} has another path")
         return RegistryState(images, {})
 
     def _image(self, saved: SavedImage) -> ImageRecord:
-        _require(0 < saved.capacity <= MAX_SIZE, f"image {saved.path} has an impossible size")
-        _require(saved.format in _FORMATS, f"image {saved.path} has an unknown format")
+        require(0 < saved.capacity <= MAX_SIZE, f"image {saved.path} has an impossible size")
+        require(saved.format in _FORMATS, f"image {saved.path} has an unknown format")
         below = None if saved.backing is None else self._at(saved.backing)
         store = None if saved.data_store is None else self._moved(saved.data_store)
         image = Image(
@@ -96,7 +109,7 @@ class _StateReader:
         )
         table = _item(self._tables, saved.table, "table")
         limit = cluster_count(saved.capacity)
-        _require(table.end <= limit, f"{saved.path} has data past its end")
+        require(table.end <= limit, f"{saved.path} has data past its end")
         bitmaps = self._bitmaps(saved, limit)
         return ImageRecord(
             image, ImageState(saved.capacity, table.clusters, table.data_count, None, bitmaps)
@@ -108,19 +121,21 @@ class _StateReader:
         bitmaps, shadows = _bitmap_states(saved.bitmaps), _bitmap_states(saved.shadows)
         known = (*bitmaps, *shadows)
         ends = [changes.end, *(max(each.extra, default=-1) + 1 for each in known)]
-        _require(max(ends) <= limit, f"{saved.path} has changes past its end")
-        _require(bool(known) <= (stamped is not None), f"{saved.path} records no changes")
-        return BitmapsState(saved.epoch, stamped is not None, changes.stamps, bitmaps, shadows)
+        require(max(ends) <= limit, f"{saved.path} has changes past its end")
+        require(bool(known) <= (stamped is not None), f"{saved.path} records no changes")
+        active = stamped is not None
+        written = changes.written or WrittenState(saved.epoch + 1, ())
+        return BitmapsState(saved.epoch, active, changes.stamps, written, bitmaps, shadows)
 
     def _domain(self, saved: SavedDomain) -> DomainRecord:
         persistent, live = self._optional(saved.persistent), self._optional(saved.live)
         for definition in (persistent, live):
-            _require(
+            require(
                 definition is None or (definition.name, definition.uuid) == saved.ref[:2],
                 f"the XML of domain {saved.ref.name} names another domain",
             )
-        _require(bool(persistent or live), f"domain {saved.ref.name} has no definition")
-        _require((live is None) == (saved.ref.id == INACTIVE), "an id without a running domain")
+        require(bool(persistent or live), f"domain {saved.ref.name} has no definition")
+        require((live is None) == (saved.ref.id == INACTIVE), "an id without a running domain")
         tree = self._tree(saved)
         CheckpointTree.restored(tree).dissolve()
         kept = saved.saved
@@ -140,6 +155,7 @@ class _StateReader:
             checkpoints=tree,
             completed=_completed(saved.completed),
             counted=saved.counted,
+            reads={target: read_reads(known) for target, known in saved.reads.items()},
         )
 
     def _tree(self, saved: SavedDomain) -> TreeState[CheckpointDefinition]:
@@ -159,7 +175,7 @@ class _StateReader:
     def _definition(self, number: int) -> DomainDefinition:
         found = self._definitions.get(number)
         if found is None:
-            found = _without_tree(DomainDefinition.parse(_item(self._texts, number, "text")))
+            found = self._reader.read(_item(self._texts, number, "text"))
             self._definitions[number] = found
         return found
 
@@ -177,18 +193,13 @@ class _StateReader:
         return text.replace(*self._quoted)
 
 
-def _without_tree(read: DomainDefinition) -> DomainDefinition:
-    """The same with its text only, of which thousands take a tenth of the memory."""
-    return read.copied(read.name, read.uuid, read.disks, read.to_xml().__str__)
-
-
 def _quoted(path: str) -> str:
     """The beginning of an attribute with the path, as the writer of XML has it."""
     return attributes([("file", path)]).partition("=")[2].removesuffix("'")
 
 
 def _bitmap_states(saved: Sequence[SavedBitmap]) -> tuple[BitmapState, ...]:
-    _require(len({each.name for each in saved}) == len(saved), "two bitmaps have one name")
+    require(len({each.name for each in saved}) == len(saved), "two bitmaps have one name")
     return tuple(
         BitmapState(each.name, each.persistent, each.inconsistent, each.start,
                     frozenset(unpacked(each.extra)))
@@ -213,44 +224,41 @@ class _Changes(NamedTuple):
     """The stamps of an image, or of several."""
 
     stamps: dict[int, int]
+    written: WrittenState | None
     end: int
 
 
-_NO_CHANGES: Final = _Changes({}, 0)
+_NO_CHANGES: Final = _Changes({}, NOTHING, 0)
 
 
 def _clusters(table: SavedTable, contents: ContentsReader) -> _Table:
     keys, numbers = unpacked(table.clusters), unpacked(table.numbers)
     clusters = dict(zip(keys, contents.clusters(numbers), strict=True))
-    data = sum(1 for content in clusters.values() if content is not ZERO_CLUSTER)
-    return _Table(clusters, max(keys, default=-1) + 1, data)
+    data_count = sum(map(is_not, clusters.values(), repeat(ZERO_CLUSTER)))
+    return _Table(clusters, max(keys, default=-1) + 1, data_count)
 
 
-def _stamps(table: SavedTable) -> _Changes:
+def _stamps(table: SavedChanges) -> _Changes:
     keys, epochs = unpacked(table.clusters), unpacked(table.numbers)
-    _require(list(epochs) == sorted(epochs), "the changes of an image are out of order")
-    return _Changes(dict(zip(keys, epochs, strict=True)), max(keys, default=-1) + 1)
+    require(list(epochs) == sorted(epochs), "the changes of an image are out of order")
+    stamps = dict(zip(keys, epochs, strict=True))
+    return _Changes(stamps, read_written(table), max(keys, default=-1) + 1)
 
 
 def _check_refs(domains: Sequence[DomainRecord], last_id: int) -> None:
     for what in ("name", "uuid"):
         values = {getattr(domain.ref, what) for domain in domains}
-        _require(len(values) == len(domains), f"two domains have the same {what}")
+        require(len(values) == len(domains), f"two domains have the same {what}")
     ids = [domain.ref.id for domain in domains if domain.live is not None]
-    _require(len(set(ids)) == len(ids), "two domains have the same id")
-    _require(all(0 < each <= last_id for each in ids), "a domain has an impossible id")
+    require(len(set(ids)) == len(ids), "two domains have the same id")
+    require(all(0 < each <= last_id for each in ids), "a domain has an impossible id")
 
 
 def _secret(saved: SavedSecret) -> SecretRecord:
-    _require(saved.value is None or len(saved.value) <= MAX_VALUE, "a secret is too long")
+    require(saved.value is None or len(saved.value) <= MAX_VALUE, "a secret is too long")
     return SecretRecord(parse_secret(saved.xml), saved.value)
 
 
 def _item(items: Sequence[T], number: int, what: str) -> T:
-    _require(0 <= number < len(items), f"there is no {what} {number}")
+    require(0 <= number < len(items), f"there is no {what} {number}")
     return items[number]
-
-
-def _require(holds: bool, what: str) -> None:
-    if not holds:
-        raise ValueError(what)

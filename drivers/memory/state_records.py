@@ -6,8 +6,10 @@ structures say what types a file must have, and nothing about what makes sense.
 
 import msgspec
 
+from virtbackupd.drivers.clock import ClockState
 from virtbackupd.drivers.definitions.checkpoint import CheckpointDefinition
 from virtbackupd.drivers.events import DomainRef
+from virtbackupd.drivers.faults.rule_records import SavedRule
 from virtbackupd.drivers.interface import JobStats
 from virtbackupd.drivers.memory.guest import DiskCounters
 from virtbackupd.drivers.memory.shown_host import ShownHost
@@ -22,6 +24,15 @@ class SavedTable(Record, frozen=True):
 
     clusters: bytes
     numbers: bytes
+
+
+class SavedChanges(SavedTable, frozen=True):
+    """The epochs of the last changes of clusters, in the order of the changes."""
+
+    exact_from: int | None = None
+    """Since version 2 of the format: the first epoch of which the written bytes are known."""
+    written: bytes = b""
+    """Epoch, start and end of each range."""
 
 
 class SavedBitmap(Record, frozen=True):
@@ -60,6 +71,24 @@ class SavedManagedSave(Record, frozen=True):
     paused: bool
 
 
+class SavedReads(Record, frozen=True):
+    count: int
+    size: int
+    """Of all of them, in bytes."""
+    complete: bool
+    starts: bytes
+    ends: bytes
+    """Two lists of 64-bit numbers of equal length."""
+    since: str | None
+    changed: bytes | None
+    """The numbers of clusters."""
+
+
+class SavedSurroundings(Record, frozen=True):
+    clock: ClockState
+    faults: list[SavedRule]
+
+
 class SavedDomain(Record, frozen=True):
     ref: DomainRef
     persistent: int | None
@@ -78,6 +107,8 @@ class SavedDomain(Record, frozen=True):
     current: str | None
     completed: JobStats | None
     counted: dict[str, DiskCounters]
+    reads: dict[str, SavedReads] = {}
+    """Since version 2 of the format."""
 
 
 class SavedSecret(Record, frozen=True):
@@ -94,8 +125,7 @@ class SavedWorld(Record, frozen=True):
     domains: list[SavedDomain]
     last_id: int
     tables: list[SavedTable]
-    changes: list[SavedTable]
-    """Clusters and the epochs of their last change, in the order of the changes."""
+    changes: list[SavedChanges]
     images: list[SavedImage]
     registry: dict[str, int]
     secrets: list[SavedSecret]
@@ -103,3 +133,5 @@ class SavedWorld(Record, frozen=True):
     shown: ShownHost
     blobs: bytes
     """The lengths of the clusters behind the index, 32 bits each, without their trailing zeroes."""
+    surroundings: SavedSurroundings | None = None
+    """Since version 2 of the format."""

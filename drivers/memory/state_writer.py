@@ -4,27 +4,35 @@ Whoever calls may do so in a thread: a state does not change. Opens no file.
 """
 
 from dataclasses import replace
+from itertools import chain
 from typing import NamedTuple
 
 from virtbackupd.drivers.definitions.checkpoint import CheckpointDefinition
 from virtbackupd.drivers.definitions.domain import DomainDefinition
 from virtbackupd.drivers.definitions.secret import format_secret
-from virtbackupd.drivers.memory.bitmap import BitmapState
+from virtbackupd.drivers.faults.rule_records import record as saved_rule
+from virtbackupd.drivers.memory.bitmap import BitmapsState, BitmapState
 from virtbackupd.drivers.memory.clusters import Cluster
 from virtbackupd.drivers.memory.image import Image
 from virtbackupd.drivers.memory.lifecycle import SavedState
+from virtbackupd.drivers.memory.nbd_record import ReadsState
 from virtbackupd.drivers.memory.state_contents import ContentsWriter, packed
 from virtbackupd.drivers.memory.state_records import (
     SavedBitmap,
+    SavedChanges,
     SavedCheckpoint,
     SavedDomain,
     SavedImage,
     SavedManagedSave,
+    SavedReads,
     SavedSecret,
+    SavedSurroundings,
     SavedTable,
     SavedWorld,
 )
+from virtbackupd.drivers.memory.surroundings import Surroundings
 from virtbackupd.drivers.memory.world_state import DomainRecord, ImageRecord, WorldState
+from virtbackupd.drivers.memory.written import WrittenState
 
 
 class Written(NamedTuple):
@@ -47,7 +55,7 @@ class _StateWriter:
         self._texts: dict[str, int] = {}
         self._tables: list[SavedTable] = []
         self._table_numbers: dict[int, int] = {}
-        self._change_tables: list[SavedTable] = []
+        self._change_tables: list[SavedChanges] = []
         self._change_numbers: dict[int, int] = {}
         self._images = {id(record.image): n for n, record in enumerate(state.images)}
 
@@ -71,6 +79,7 @@ class _StateWriter:
             backup_rate=state.backup_rate,
             shown=state.shown,
             blobs=packed(map(len, stored), "I"),
+            surroundings=_surroundings(state.surroundings),
         )
         return Written(world, stored)
 
@@ -85,7 +94,7 @@ class _StateWriter:
             data_store=image.data_store,
             table=self._table(state.clusters),
             epoch=bitmaps.epoch,
-            stamped=self._changes(bitmaps.stamps) if bitmaps.active else None,
+            stamped=self._changes(bitmaps) if bitmaps.active else None,
             bitmaps=[_bitmap(each) for each in bitmaps.bitmaps],
             shadows=[_bitmap(each) for each in bitmaps.shadows],
         )
@@ -98,11 +107,12 @@ class _StateWriter:
             self._tables.append(SavedTable(packed(clusters), packed(numbers)))
         return number
 
-    def _changes(self, stamps: dict[int, int]) -> int:
+    def _changes(self, known: BitmapsState) -> int:
+        stamps = known.stamps
         number = self._change_numbers.get(id(stamps))
         if number is None:
             number = self._change_numbers[id(stamps)] = len(self._change_tables)
-            self._change_tables.append(SavedTable(packed(stamps), packed(stamps.values())))
+            self._change_tables.append(_saved_changes(stamps, known.written))
         return number
 
     def _domain(self, record: DomainRecord) -> SavedDomain:
@@ -125,6 +135,7 @@ class _StateWriter:
             current=tree.current,
             completed=record.completed,
             counted=record.counted,
+            reads={target: _reads(state) for target, state in record.reads.items()},
         )
 
     def _number(self, image: Image | None) -> int | None:
@@ -147,9 +158,31 @@ class _StateWriter:
         return self._texts.setdefault(xml, len(self._texts))
 
 
+def _saved_changes(stamps: dict[int, int], written: WrittenState) -> SavedChanges:
+    ranges = ((number, *each) for number, found in written.epochs for each in found)
+    return SavedChanges(
+        packed(stamps),
+        packed(stamps.values()),
+        written.exact_from,
+        packed(chain.from_iterable(ranges)),
+    )
+
+
 def _bitmap(state: BitmapState) -> SavedBitmap:
     name, persistent, inconsistent, start, extra = state
     return SavedBitmap(name, persistent, inconsistent, start, packed(sorted(extra)))
+
+
+def _reads(state: ReadsState) -> SavedReads:
+    starts, ends = (packed(each[side] for each in state.merged) for side in (0, 1))
+    changed = None if state.changed is None else packed(state.changed.clusters)
+    return SavedReads(state.count, state.size, state.complete, starts, ends, state.since, changed)
+
+
+def _surroundings(state: Surroundings | None) -> SavedSurroundings | None:
+    if state is None:
+        return None
+    return SavedSurroundings(state.clock, [saved_rule(rule) for rule in state.faults])
 
 
 def _trimmed(content: Cluster) -> bytes:

@@ -43,6 +43,7 @@ class DiskFigures(NamedTuple):
     flush_requests: int
     allocation: int
     capacity: int
+    physical: int
     threshold: int
 
 
@@ -122,14 +123,21 @@ def _cpu_params(time: int) -> Parameters:
 
 def _balloon(domain: Guest) -> Parameters:
     definition = domain.definition
-    return _balloon_params(definition.current_memory, definition.memory)
+    return _balloon_params(definition.current_memory, definition.memory, domain.active)
 
 
 @lru_cache(maxsize=_CACHED)
-def _balloon_params(current: int, maximum: int) -> Parameters:
-    return (
+def _balloon_params(current: int, maximum: int, active: bool) -> Parameters:
+    params = (
         TypedParameter("balloon.current", _ULLONG, current),
         TypedParameter("balloon.maximum", _ULLONG, maximum),
+    )
+    if not active:
+        return params
+    return (
+        *params,
+        TypedParameter("balloon.last-update", _ULLONG, 0),
+        TypedParameter("balloon.rss", _ULLONG, current),
     )
 
 
@@ -146,7 +154,8 @@ def _vcpu_params(count: int, maximum: int, time: int, active: bool) -> Parameter
     ]
     for index in range(count if active else 0):
         params.append(TypedParameter(f"vcpu.{index}.state", _INT, _VCPU_RUNNING))
-        params.append(TypedParameter(f"vcpu.{index}.time", _ULLONG, time // count))
+        times = (("time", time // count), ("wait", 0), ("delay", 0))
+        params += [TypedParameter(f"vcpu.{index}.{key}", _ULLONG, value) for key, value in times]
     return tuple(params)
 
 
@@ -189,6 +198,7 @@ def disk_figures(domain: Guest, definition: DiskDefinition) -> DiskFigures | Non
         counters.flush_requests,
         image.allocation if image is not None else 0,
         image.capacity if image is not None else 0,
+        image.physical if image is not None else 0,
         counters.threshold,
     )
 
@@ -226,7 +236,7 @@ def _in_use(figures: DiskFigures) -> list[tuple[str, int]]:
     if figures.capacity:
         rows.append(("allocation", figures.allocation))
         rows.append(("capacity", figures.capacity))
-        rows.append(("physical", figures.allocation))
+        rows.append(("physical", figures.physical))
     if figures.threshold:
         rows.append(("threshold", figures.threshold))
     return rows

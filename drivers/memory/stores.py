@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from virtbackupd.drivers.backup_rules import file_exists, require_present
 from virtbackupd.drivers.errors import (
+    ConfigUnsupported,
     DriverError,
     OperationFailed,
     SystemFailure,
@@ -64,6 +65,11 @@ def claim_target(source: "Source", *, reuse: bool) -> Store:
         raise OperationFailed(
             f"disk {entry.name} cannot be written in format {entry.driver_type!r}, "
             f"choose one of {', '.join(FORMATS)}"
+        )
+    if entry.secret is not None:
+        raise ConfigUnsupported(
+            f"the target of disk {entry.name} cannot be encrypted by the in-memory hypervisor:"
+            " leave <encryption> out"
         )
     try:
         return _claimed_target(source, path, reuse=reuse)

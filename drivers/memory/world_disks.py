@@ -5,9 +5,10 @@ images, no domain.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from virtbackupd.drivers.memory.clusters import CLUSTER
 from virtbackupd.drivers.memory.image import Image
@@ -35,8 +36,7 @@ MAX_CONTENTS: Final = 16 << 30
 """How much of one disk may be described as holding data: each 64 KiB of it takes some memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorldDisk:
+class WorldDisk(msgspec.Struct, frozen=True):
     """A disk of a domain; `path` and `image` are None for an empty drive."""
 
     target: str

@@ -20,6 +20,7 @@ from virtbackupd.drivers.memory.guest import DiskCounters
 from virtbackupd.drivers.memory.image import Image, ImageState
 from virtbackupd.drivers.memory.images import OWN_FILE, RegistryState, file_stamp
 from virtbackupd.drivers.memory.media import chain
+from virtbackupd.drivers.memory.nbd_record import DiskReads, ReadsState
 from virtbackupd.drivers.memory.shown_host import ShownHost
 from virtbackupd.drivers.memory.world_events import changes, seen
 from virtbackupd.drivers.secret_store import SecretRecord
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from virtbackupd.drivers.interface import JobStats
     from virtbackupd.drivers.memory.host import Host
     from virtbackupd.drivers.memory.lifecycle import SavedState
+    from virtbackupd.drivers.memory.surroundings import Surroundings
 
 
 MAGIC: Final = b"vb-world"
@@ -55,6 +57,7 @@ class DomainRecord(NamedTuple):
     checkpoints: "TreeState[CheckpointDefinition]"
     completed: "JobStats | None"
     counted: dict[str, DiskCounters]
+    reads: dict[str, ReadsState]
 
 
 class ImageRecord(NamedTuple):
@@ -77,6 +80,8 @@ class WorldState(NamedTuple):
     """As `World.backup_rate`; going back to a state leaves the host's own rate alone."""
     shown: ShownHost
     """What is said of the host itself; likewise."""
+    surroundings: "Surroundings | None" = None
+    """Of a state that is for a file; likewise."""
 
 
 def take(host: "Host") -> WorldState:
@@ -154,6 +159,7 @@ def _record(domain: MemoryDomain) -> DomainRecord:
         checkpoints=domain.checkpoints.state(),
         completed=domain.jobs.completed,
         counted=_copied(domain.counted),
+        reads={target: reads.state() for target, reads in domain.reads.items()},
     )
 
 
@@ -173,6 +179,7 @@ def _put_back(domain: MemoryDomain, record: DomainRecord) -> None:
     domain.checkpoints = CheckpointTree.restored(record.checkpoints)
     domain.jobs.completed = record.completed
     domain.counted = _copied(record.counted)
+    domain.reads = {target: DiskReads.restored(known) for target, known in record.reads.items()}
     if not domain.active:
         console.hang_up(domain)
 

@@ -11,7 +11,6 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
-from uuid import UUID
 
 import trio
 
@@ -161,7 +160,7 @@ def _store(domain: "QemuDomain", work: DiskWork, *, pull: bool, reuse: bool) -> 
     facts = domain.nodes.facts[work.node]
     can_stand = storage.stands_on_others(entry.driver_type)
     stands = pull or (entry.backupmode == "incremental" and can_stand)
-    if entry.secret_uuid is not None:
+    if entry.secret is not None:
         work.secret = f"{work.layer.node}-encryption-secret0"
     return Store(
         layer=work.layer,
@@ -226,8 +225,9 @@ async def _prepare_stores(domain: "QemuDomain", plan: _Plan) -> None:
 
 
 async def _attach(domain: "QemuDomain", work: DiskWork, store: Store) -> None:
-    if work.secret is not None:
-        await secret_objects.add(domain, work.secret, UUID(work.entry.secret_uuid or "").bytes)
+    if work.secret is not None and work.entry.secret is not None:
+        uuid = domain.host.secrets.store.named(work.entry.secret)
+        await secret_objects.add(domain, work.secret, uuid)
     await storage.attach(domain, store)
 
 

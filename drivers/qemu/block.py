@@ -10,12 +10,15 @@ from virtbackupd.drivers.flags import check_none
 from virtbackupd.drivers.interface import BlockInfo
 from virtbackupd.drivers.qemu import disk_figures
 from virtbackupd.drivers.qemu.image_info import virtual_size
+from virtbackupd.drivers.qemu.live_xml import disk_aliases
 
 if TYPE_CHECKING:
     from virtbackupd.drivers.definitions.disk import DiskDefinition
     from virtbackupd.drivers.qemu.domain import QemuDomain
     from virtbackupd.drivers.qemu.run import Run
 
+_ERRORS: Final = {"failed": 1, "nospace": 2}
+"""QEMU's states that virDomainDiskErrorCode has a number for."""
 _INDEXED: Final = re.compile(r"(.+)\[(\d{1,9})\]")
 
 
@@ -44,6 +47,24 @@ async def _highest(domain: "QemuDomain", disk: "DiskDefinition") -> int:
     return chain[0].figures.highest if chain else 0
 
 
+async def get_disk_errors(domain: "QemuDomain", flags: int) -> list[tuple[str, int]]:
+    """The disks whose last failed request has stopped the guest, with the kind of failure."""
+    check_none(flags, "virDomainGetDiskErrors")
+    found = await domain.monitor.execute("query-block")
+    failed = {
+        _device_name(device): _ERRORS[device["io-status"]]
+        for device in found
+        if device.get("io-status") in _ERRORS
+    }
+    aliases = domain.definition.view(disk_aliases)
+    return [(target, failed[alias]) for target, alias in aliases.items() if alias in failed]
+
+
+def _device_name(device: dict[str, Any]) -> str:
+    """QEMU gives some devices by their place among its objects."""
+    return str(device.get("qdev", "")).removeprefix("/machine/peripheral/").partition("/")[0]
+
+
 async def set_block_threshold(domain: "QemuDomain", dev: str, threshold: int, flags: int) -> None:
     """Ask for one event when a write ends beyond `threshold`, or none with 0."""
     check_none(flags, "virDomainSetBlockThreshold")
@@ -52,6 +73,10 @@ async def set_block_threshold(domain: "QemuDomain", dev: str, threshold: int, fl
     await run.monitor.execute(
         "block-set-write-threshold", {"node-name": node, "write-threshold": threshold}
     )
+    if threshold:
+        run.thresholds[node] = threshold
+    else:
+        run.thresholds.pop(node, None)
     (run.indexed_thresholds.add if _INDEXED.fullmatch(dev) else run.indexed_thresholds.discard)(
         node
     )
@@ -71,6 +96,7 @@ def _storage_node(domain: "QemuDomain", dev: str) -> str:
 def on_threshold(domain: "QemuDomain", run: "Run", data: dict[str, Any]) -> None:
     """Tell of a write beyond the limit that was set."""
     node = str(data.get("node-name"))
+    run.thresholds.pop(node, None)
     found = _disk_of(domain, node)
     if found is None:
         return

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 import trio
 from lxml import etree
 
+from virtbackupd.drivers.definitions.secret import SecretName
 from virtbackupd.drivers.qemu.image_chain import Image, read_chain
 from virtbackupd.drivers.qemu.state_file import PARTS, Part
 
@@ -73,6 +74,11 @@ class Layer:
         """The node that understands the format, and carries bitmaps."""
         return f"libvirt-{self.number}-format"
 
+    @property
+    def secret(self) -> str | None:
+        """The name of the object that opens it, if it is encrypted."""
+        return f"{self.node}-encryption-secret0" if self.image.secret is not None else None
+
     def storage_props(self, options: Options) -> Json:
         drivers = {"file": "file", "block": "host_device"}
         props: Json = {
@@ -90,9 +96,13 @@ class Layer:
         props: Json = {
             "node-name": self.node,
             "read-only": read_only,
-            "driver": self.image.format,
+            "driver": self.image.driver,
             "file": self.storage,
         }
+        if self.image.driver == "luks":
+            props["key-secret"] = self.secret
+        elif self.secret is not None:
+            props["encrypt"] = {"format": "luks", "key-secret": self.secret}
         if self.image.format in WITH_BACKING and not self.image.implicit_backing:
             props["backing"] = backing
         return props | _cache_props(options)
@@ -133,6 +143,14 @@ class DiskNodes:
             props.append(self.format_props(index))
         return props
 
+    def secrets(self) -> list[tuple[str, SecretName]]:
+        """The objects that must be there before the nodes, with what they are made from."""
+        return [
+            (layer.secret, layer.image.secret)
+            for layer in self.layers
+            if layer.secret is not None and layer.image.secret is not None
+        ]
+
     def node_names(self) -> list[str]:
         """All of them, in the order in which they can be removed."""
         return [name for layer in self.layers for name in (layer.node, layer.storage)]
@@ -140,6 +158,11 @@ class DiskNodes:
     def from_layers(self, layers: Iterable[Layer]) -> "DiskNodes":
         """The same disk on another chain."""
         return replace(self, layers=tuple(layers))
+
+
+def storage_of(node: str) -> str:
+    """The storage node that belongs to a format node of ours."""
+    return f"{node.removesuffix('-format')}-storage"
 
 
 class ImageFacts(NamedTuple):
@@ -216,7 +239,7 @@ def _write_part(domain: "QemuDomain") -> etree._Element:
 
 def write_layer(layer: Layer) -> etree._Element:
     image = layer.image
-    return etree.Element(
+    element = etree.Element(
         "image",
         number=str(layer.number),
         type=image.type,
@@ -224,15 +247,21 @@ def write_layer(layer: Layer) -> etree._Element:
         format=image.format,
         backing="implicit" if image.implicit_backing else "explicit",
     )
+    if image.secret is not None:
+        named = (("secret-uuid", image.secret.uuid), ("secret-usage", image.secret.usage))
+        element.attrib.update({name: value for name, value in named if value is not None})
+    return element
 
 
 def read_layer(element: etree._Element) -> Layer:
     """Read what `write_layer` made."""
+    secret = SecretName(element.get("secret-uuid"), element.get("secret-usage"))
     image = Image(
         element.get("type", "file"),
         element.get("path", ""),
         element.get("format", "raw"),
         element.get("backing") == "implicit",
+        None if secret == SecretName() else secret,
     )
     return Layer(int(element.get("number", "0")), image)
 

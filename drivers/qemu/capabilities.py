@@ -7,8 +7,8 @@ answers become XML is in `capabilities_xml`.
 import json
 import os
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from subprocess import PIPE
 from typing import Any, Final, TypeAlias
@@ -20,6 +20,7 @@ from virtbackupd.drivers.errors import ConfigUnsupported, InternalError
 Json: TypeAlias = dict[str, Any]
 
 DEADLINE: Final = 60.0
+_KILL_GRACE: Final = 10.0
 KVM_DEVICE: Final = "/dev/kvm"
 _QUESTIONS: Final = (
     "qmp_capabilities",
@@ -154,13 +155,12 @@ async def _converse(process: trio.Process) -> tuple[bytes, bytes]:
     """Standard output and error. `quit` waits for the last answer, or it would cut it off."""
     output, errors = bytearray(), bytearray()
     answered = trio.Event()
-    with _ended(process):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_collect, process.stdout, output, answered)
-            nursery.start_soon(_collect, process.stderr, errors, trio.Event())
-            if process.stdin is not None:
-                await _ask(process.stdin, answered)
-            await process.wait()
+    async with _ended(process), trio.open_nursery() as nursery:
+        nursery.start_soon(_collect, process.stdout, output, answered)
+        nursery.start_soon(_collect, process.stderr, errors, trio.Event())
+        if process.stdin is not None:
+            await _ask(process.stdin, answered)
+        await process.wait()
     return bytes(output), bytes(errors)
 
 
@@ -186,13 +186,16 @@ async def _collect(
     answered.set()
 
 
-@contextmanager
-def _ended(process: trio.Process) -> Iterator[None]:
+@asynccontextmanager
+async def _ended(process: trio.Process) -> AsyncIterator[None]:
+    """Nothing remains of it, also when nobody wants its answers any more."""
     try:
         yield
     finally:
         if process.returncode is None:
             process.kill()
+            with trio.move_on_after(_KILL_GRACE, shield=True):
+                await process.wait()
 
 
 def _answers(path: str, output: bytes) -> dict[str, Any]:

@@ -18,8 +18,10 @@ from virtbackupd.drivers.disks import require_disk
 from virtbackupd.drivers.enums import BlockJobStatus, BlockJobType
 from virtbackupd.drivers.errors import (
     BlockCopyActive,
+    ConfigUnsupported,
     DriverError,
     InvalidArgument,
+    OperationFailed,
     OperationInvalid,
     OperationUnsupported,
 )
@@ -45,6 +47,7 @@ _BYTES: Final = 16
 _COMMIT = FlagRules("virDomainBlockCommit", _SHALLOW | _ACTIVE | _BYTES)
 _ACTIVE_WRITE: Final = "libvirt-tmp-activewrite"
 _READY: Final = "ready"
+_VANISHED: Final = "QEMU has no such job any more"
 
 
 @dataclass(slots=True)
@@ -58,6 +61,10 @@ class Commit:
     pivoting: bool = False
     cancelled: bool = False
     ready: bool = False
+    ended: bool = False
+    """QEMU has forgotten it; a restarted daemon need not know of it."""
+    error: str | None = None
+    """Why it has failed."""
     over: trio.Event = field(default_factory=trio.Event)
 
     @property
@@ -74,6 +81,7 @@ async def begin(
     async with domain.modify("virDomainBlockCommit"):
         target = require_disk(domain.definition, path).target
         require_free(domain, target)
+        require_plain(domain.nodes.disks[target])
         commit = _planned(domain.nodes.disks[target], base, top, flags)
         speed = bandwidth if flags & _BYTES else bandwidth << 20
         await _start(domain, commit, speed)
@@ -85,6 +93,14 @@ def require_free(domain: "QemuDomain", target: str) -> None:
         raise OperationUnsupported(f"disk {target} is in use by a backup, end that first")
     if domain.block_jobs.owner(target) is not None:
         raise OperationUnsupported(f"disk {target} has a block job already, end that first")
+
+
+def require_plain(chain: "DiskNodes") -> None:
+    """Refuse encrypted images: the definition of a disk would not say what opens the next one."""
+    if chain.secrets():
+        raise ConfigUnsupported(
+            f"disk {chain.target} is encrypted: its chain of images cannot be changed while it runs"
+        )
 
 
 def _planned(chain: "DiskNodes", base: str | None, top: str | None, flags: int) -> Commit:
@@ -163,8 +179,10 @@ async def follow(domain: "QemuDomain", commit: Commit) -> None:
         await _finish(domain, commit)
     except DriverError as error:
         log.error("commit on domain %s: %s", domain.ref.name, error.message)
+        commit.error = error.message
     except Exception:
         log.exception("a commit on domain %s broke down", domain.ref.name)
+        commit.error = "internal error, see the log of the daemon"
     finally:
         _leave(domain, commit)
 
@@ -180,15 +198,17 @@ async def _become_ready(domain: "QemuDomain", commit: Commit) -> None:
 
 async def _finish(domain: "QemuDomain", commit: Commit) -> None:
     report = (await block_jobs.query_jobs(domain)).get(commit.job)
-    failed = report is None or report.error is not None
+    commit.error = _VANISHED if report is None else report.error
     pivoted = commit.pivoting or commit.top > 0
-    if not failed and pivoted and _is_in_chain(domain, commit):
+    if commit.error is None and pivoted and _is_in_chain(domain, commit):
         await _merge_bitmaps(domain, commit)
         await _shorten(domain, commit)
     await block_jobs.dismiss(domain, commit.job)
+    commit.ended = True
+    await domain.save_status_if_possible()
+    # Nobody finds the job gone whom the event tells later.
     _forget(domain, commit)
-    await domain.save_status()
-    status = BlockJobStatus.FAILED if failed else BlockJobStatus.COMPLETED
+    status = BlockJobStatus.COMPLETED if commit.error is None else BlockJobStatus.FAILED
     _publish(domain, commit, BlockJobStatus.CANCELED if commit.cancelled else status)
 
 
@@ -257,6 +277,8 @@ async def end(domain: "QemuDomain", target: str, *, pivot: bool, wait: bool = Tr
         await domain.monitor.execute("block-job-cancel", arguments)
     with trio.move_on_after(PATIENCE if wait else 0):
         await commit.over.wait()
+    if pivot and commit.error is not None:
+        raise OperationFailed(f"the commit of disk {target} failed while pivoting: {commit.error}")
 
 
 async def _pivot(domain: "QemuDomain", commit: Commit) -> None:
@@ -278,10 +300,11 @@ async def _pivot(domain: "QemuDomain", commit: Commit) -> None:
 
 # What the status file keeps of them.
 def _write_part(domain: "QemuDomain") -> etree._Element | None:
-    if not domain.commits:
+    under_way = [commit for commit in domain.commits.values() if not commit.ended]
+    if not under_way:
         return None
     root = etree.Element("commits")
-    for commit in domain.commits.values():
+    for commit in under_way:
         etree.SubElement(
             root,
             "commit",

@@ -19,6 +19,7 @@ from virtbackupd.drivers.errors import ConfigUnsupported
 SOCKET_PATH_LIMIT: Final = 107
 """Bytes in a Unix socket's address, without the final NUL."""
 _LONGEST_SOCKET: Final = "monitor.sock"
+_PASSABLE: Final = 0o711
 _TLS_FOLDERS: Final = ("/etc/pki/libvirt-backup", "/etc/pki/qemu")
 
 
@@ -124,11 +125,17 @@ class Settings:
                 f"the state directory {self.root.parent} is too long for the sockets below it:"
                 " choose a shorter one"
             )
+        # QEMU may run as somebody else, who must reach what lies in these.
+        for name in ("", "checkpoint", "log", "lib", self.nvram.name):
+            _make_passable(self.root / name)
         for folder in (self.definitions, self.autostart, self.status, self.saves):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # QEMU may run as somebody else, who must reach what lies in these.
-        for name in ("checkpoint", "log", "lib", self.nvram.name):
-            (self.root / name).mkdir(mode=0o711, exist_ok=True)
+
+
+def _make_passable(folder: Path) -> None:
+    """Whatever the umask, which is strict in a service."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(_PASSABLE)
 
 
 def load_settings(root: Path, given: Mapping[str, object] | None = None) -> Settings:

@@ -17,6 +17,7 @@ from virtbackupd.drivers.definitions.tree import (
     drop_attribute,
     has_child,
 )
+from virtbackupd.drivers.errors import ConfigUnsupported
 from virtbackupd.drivers.qemu.default_controllers import complete_controllers
 
 _DEVICE_ORDER: Final = (
@@ -41,7 +42,14 @@ def _complete_disks(devices: etree._Element) -> None:
 
 def complete_disk(disk: etree._Element) -> None:
     """Name the driver, and spell out the target's bus."""
-    normalise_disk(disk)
+    target = normalise_disk(disk)
+    for encryption in disk.iter("encryption"):
+        secret = encryption.find("secret")
+        if secret is None or not (secret.get("uuid") or secret.get("usage")):
+            raise ConfigUnsupported(
+                f"the <encryption> of disk {target!r} names no secret: add"
+                " <secret type='passphrase' uuid='...'/>"
+            )
     driver = disk.find("driver")
     if driver is None:
         driver = _new("driver")

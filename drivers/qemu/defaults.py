@@ -9,7 +9,12 @@ from typing import Final
 from lxml import etree
 
 from virtbackupd.drivers.definitions.domain_defaults import devices_of
-from virtbackupd.drivers.definitions.tree import child_attribute, has_child, insert_in_order
+from virtbackupd.drivers.definitions.tree import (
+    attribute_pairs,
+    child_attribute,
+    has_child,
+    insert_in_order,
+)
 from virtbackupd.drivers.errors import ConfigUnsupported
 from virtbackupd.drivers.qemu.capabilities import QemuCapabilities
 from virtbackupd.drivers.qemu.default_devices import complete_devices
@@ -19,6 +24,13 @@ DOMAIN_ORDER: Final = (
     *("memoryBacking", "vcpu", "iothreads", "resource", "os", "features", "cpu", "clock"),
     *("on_poweroff", "on_reboot", "on_crash", "on_lockfailure", "pm", "devices", "seclabel"),
 )
+_CPU_DEFAULTS: Final[dict[str, dict[str, str]]] = {
+    "custom": {"match": "exact", "check": "partial"},
+    "host-model": {"check": "partial"},
+    "host-passthrough": {"check": "none", "migratable": "on"},
+    "maximum": {"check": "none"},
+}
+_CPU_UNCHOSEN: Final = {"match": "exact", "check": "none"}
 _ACTIONS: Final = {"on_poweroff": "destroy", "on_reboot": "restart", "on_crash": "destroy"}
 
 
@@ -69,16 +81,21 @@ def _complete_boot(root: etree._Element) -> None:
 
 
 def _complete_cpu(root: etree._Element, capabilities: QemuCapabilities) -> None:
-    cpu = root.find("cpu")
-    if cpu is None:
-        cpu = _child(root, "cpu", {"mode": "custom", "match": "exact", "check": "none"})
-    mode = cpu.get("mode") or ("custom" if has_child(cpu, "model") else None)
-    if mode is None:
-        cpu.attrib.update({"mode": "custom", "match": "exact", "check": "none"})
-    if mode in (None, "custom") and not has_child(cpu, "model"):
+    cpu = _child(root, "cpu")
+    model = cpu.find("model")
+    mode = cpu.get("mode") or "custom"
+    chosen = mode != "custom" or model is not None
+    defaults = _CPU_DEFAULTS.get(mode, {}) if chosen else _CPU_UNCHOSEN
+    values = {"mode": mode} | defaults | dict(attribute_pairs(cpu))
+    cpu.attrib.clear()
+    for name, value in values.items():
+        cpu.set(name, value)
+    if not chosen:
         model = etree.Element("model", fallback="forbid")
         model.text = capabilities.default_cpu
         cpu.insert(0, model)
+    elif model is not None and mode == "custom":
+        model.set("fallback", model.get("fallback") or "allow")
 
 
 def _child(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from virtbackupd.drivers import store
 from virtbackupd.drivers.definitions.domain import DomainDefinition
 from virtbackupd.drivers.enums import Create, DefinedDetail, Lifecycle
-from virtbackupd.drivers.errors import OperationInvalid
+from virtbackupd.drivers.errors import OperationInvalid, Origin
 from virtbackupd.drivers.flags import CREATE, FlagRules
 from virtbackupd.drivers.metadata import Request, apply_metadata, plan_metadata
 from virtbackupd.drivers.qemu import lifecycle, save
@@ -50,7 +50,9 @@ async def create_transient(host: "Host", xml: str, flags: int) -> "QemuDomain":
         domain = host.add(definition)
     async with domain.modify("virDomainCreateXML"):
         if domain.active:
-            raise OperationInvalid(f"domain {definition.name} is already active")
+            raise OperationInvalid(
+                f"domain {definition.name} is already active", origin=Origin.DOMAIN
+            )
         if domain.saved is not None:
             await save.discard(domain)
         try:

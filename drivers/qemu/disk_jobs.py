@@ -39,11 +39,14 @@ async def get_info(domain: "QemuDomain", path: str, flags: int) -> BlockJobInfo:
     _JOB_INFO.check(flags)
     domain.require_active()
     target = require_disk(domain.definition, path).target
-    job = _job_id(domain, target)
-    for found in await domain.monitor.execute("query-block-jobs") if job else ():
+    job, kind = _job_id(domain, target), _kind(domain, target)
+    if job is None:
+        return BlockJobInfo(0, 0, 0, 0, 0)
+    for found in await domain.monitor.execute("query-block-jobs"):
         if found["device"] == job:
-            return _info(found, _kind(domain, target), in_bytes=bool(flags & _BYTES))
-    return BlockJobInfo(0, 0, 0, 0, 0)
+            return _info(found, kind, in_bytes=bool(flags & _BYTES))
+    # It is about to begin, or has ended and we are not done with it yet.
+    return BlockJobInfo(1, kind, 0, 0, 1)
 
 
 async def set_speed(domain: "QemuDomain", path: str, bandwidth: int, flags: int) -> None:
@@ -105,4 +108,12 @@ def _kind(domain: "QemuDomain", target: str) -> BlockJobType:
 def _info(job: dict[str, Any], kind: BlockJobType, *, in_bytes: bool) -> BlockJobInfo:
     speed = int(job["speed"])
     speed = speed if in_bytes else -(-speed >> 20)
-    return BlockJobInfo(1, kind, speed, int(job["offset"]), int(job["len"]))
+    return BlockJobInfo(1, kind, speed, *_progress(job))
+
+
+def _progress(job: dict[str, Any]) -> tuple[int, int]:
+    """Whoever sees both numbers equal takes the job to be ready, so they are not before it is."""
+    current, end = int(job["offset"]), int(job["len"])
+    if not end:
+        return int(job["ready"]), 1
+    return (current - 1 if current == end and not job["ready"] else current), end

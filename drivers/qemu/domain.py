@@ -13,8 +13,8 @@ from virtbackupd.drivers import checkpoint_rules
 from virtbackupd.drivers.checkpoint_tree import CheckpointTree
 from virtbackupd.drivers.defined_domain import DefinedDomain
 from virtbackupd.drivers.definitions.domain import DomainDefinition
-from virtbackupd.drivers.enums import DeviceModify, DomainState, ShutoffReason
-from virtbackupd.drivers.errors import DriverError, OperationInvalid, Origin
+from virtbackupd.drivers.enums import ControlState, DeviceModify, DomainState, ShutoffReason
+from virtbackupd.drivers.errors import DriverError, OperationInvalid, Origin, SystemFailure
 from virtbackupd.drivers.events import DomainRef, TypedParameter
 from virtbackupd.drivers.flags import JOB_STATS, FlagRules, check_none
 from virtbackupd.drivers.interface import (
@@ -25,6 +25,7 @@ from virtbackupd.drivers.interface import (
     DomainInfo,
     JobInfo,
     JobStats,
+    VcpuInfo,
 )
 from virtbackupd.drivers.jobs import JobSlot
 from virtbackupd.drivers.metadata import Request, get_metadata
@@ -38,15 +39,17 @@ from virtbackupd.drivers.qemu import (
     define,
     device_calls,
     disk_jobs,
+    disk_stats,
     guest_events,
+    guest_memory,
     lifecycle,
     media,
     monitor,
+    processors,
     save,
     settle,
     snapshot,
     state_file,
-    stats,
     undefine,
 )
 from virtbackupd.drivers.qemu.block_jobs import BlockJobs
@@ -70,6 +73,8 @@ if TYPE_CHECKING:
 
 Handler: TypeAlias = Callable[[dict[str, Any]], None]
 
+_MONITOR_ERROR = 2
+"""VIR_DOMAIN_CONTROL_ERROR_REASON_MONITOR."""
 _MESSAGES = FlagRules("virDomainGetMessages", 1 | 2)
 
 
@@ -146,6 +151,13 @@ class QemuDomain(DefinedDomain):
         """Write what a restarted daemon needs to know of the run; it is on the disk then."""
         await self.status.save()
 
+    async def save_status_if_possible(self) -> None:
+        """The same, for what happens in any case: without room on the disk it is written later."""
+        try:
+            await self.save_status()
+        except SystemFailure:
+            self.save_status_soon()
+
     def save_status_soon(self) -> None:
         """The same, for those that cannot wait."""
         self.status.save_soon()
@@ -180,7 +192,7 @@ class QemuDomain(DefinedDomain):
     # Definition and state
     def get_info(self) -> DomainInfo:
         about = self.definition
-        memory = about.current_memory if self.active else about.memory
+        memory = guest_memory.current(self) if self.active else about.memory
         time = sum(cpu_times(self.run.process.pid)) if self.run is not None else 0
         return DomainInfo(self.state, about.memory, memory, about.vcpus, time)
 
@@ -203,6 +215,19 @@ class QemuDomain(DefinedDomain):
     def get_messages(self, flags: int) -> list[str]:
         _MESSAGES.check(flags)
         return []
+
+    async def memory_stats(self, flags: int) -> Sequence[tuple[int, int]]:
+        return await guest_memory.memory_stats(self, flags)
+
+    def get_vcpus(self) -> Sequence[VcpuInfo]:
+        return processors.get_vcpus(self)
+
+    def get_control_info(self, flags: int) -> tuple[int, int, int]:
+        check_none(flags, "virDomainGetControlInfo")
+        if self.require_run().monitor.lost.is_set():
+            return ControlState.ERROR, _MONITOR_ERROR, 0
+        state = ControlState.JOB if self.turn.holder else ControlState.OK
+        return state, 0, int(self.turn.age * 1000)
 
     # Life cycle
     async def create(self) -> None:
@@ -282,15 +307,18 @@ class QemuDomain(DefinedDomain):
     async def get_block_info(self, path: str, flags: int) -> BlockInfo:
         return await block.get_block_info(self, path, flags)
 
+    async def get_disk_errors(self, flags: int) -> Sequence[tuple[str, int]]:
+        return await block.get_disk_errors(self, flags)
+
     async def set_block_threshold(self, dev: str, threshold: int, flags: int) -> None:
         await block.set_block_threshold(self, dev, threshold, flags)
 
     async def block_stats(self, path: str) -> BlockStats:
-        return await stats.block_stats(self, path)
+        return await disk_stats.block_stats(self, path)
 
     async def block_stats_flags(self, path: str, flags: int) -> Sequence[TypedParameter]:
         check_none(flags, "virDomainBlockStatsFlags")
-        return await stats.block_stats_params(self, path)
+        return await disk_stats.block_stats_params(self, path)
 
     async def get_block_job_info(self, path: str, flags: int) -> BlockJobInfo:
         return await disk_jobs.get_info(self, path, flags)

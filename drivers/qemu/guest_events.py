@@ -21,7 +21,7 @@ from virtbackupd.drivers.events import (
     DomainIoError,
     DomainReboot,
 )
-from virtbackupd.drivers.qemu import block, hotplug, lifecycle, scratch_room
+from virtbackupd.drivers.qemu import block, guest_memory, hotplug, lifecycle, scratch_room
 from virtbackupd.drivers.qemu.live_xml import agent_channel, disk_alias
 from virtbackupd.drivers.qemu.run import Run
 
@@ -73,8 +73,8 @@ def enter_paused(domain: "QemuDomain", reason: PausedReason) -> None:
 
 def _on_resume(domain: "QemuDomain", run: Run, data: Data) -> None:
     del data
+    reason, run.resume_reason = run.resume_reason, RunningReason.UNPAUSED
     if domain.state != DomainState.RUNNING:
-        reason, run.resume_reason = run.resume_reason, RunningReason.UNPAUSED
         run.ends_with_backup = False
         domain.enter(DomainState.RUNNING, reason)
         domain.publish(Lifecycle.RESUMED, _RESUMED_DETAILS.get(reason, ResumedDetail.UNPAUSED))
@@ -145,13 +145,8 @@ def _on_port(domain: "QemuDomain", run: Run, data: Data) -> None:
     domain.events.publish(DomainAgentLifecycle(domain.ref, state, _AGENT_REASON_CHANNEL))
 
 
-def _on_balloon(domain: "QemuDomain", run: Run, data: Data) -> None:
-    del domain
-    run.balloon = int(data.get("actual", 0)) // 1024
-
-
 _HANDLERS: Final[dict[str, _Handler]] = {
-    "BALLOON_CHANGE": _on_balloon,
+    "BALLOON_CHANGE": guest_memory.change,
     "BLOCK_IO_ERROR": _on_io_error,
     "BLOCK_WRITE_THRESHOLD": block.on_threshold,
     "DEVICE_DELETED": hotplug.gone,

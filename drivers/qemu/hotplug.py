@@ -4,6 +4,7 @@ A guest may take its time to let a device go, or never do so: the call then retu
 leaves the definition when QEMU says that it has gone. The caller has the turn.
 """
 
+import logging
 from copy import deepcopy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -21,9 +22,9 @@ from virtbackupd.drivers.definitions.tree import child_attribute
 from virtbackupd.drivers.definitions.writer import format_element
 from virtbackupd.drivers.errors import (
     ConfigUnsupported,
-    InvalidArgument,
+    DeviceMissing,
+    DriverError,
     OperationFailed,
-    OperationInvalid,
     OperationUnsupported,
 )
 from virtbackupd.drivers.events import (
@@ -31,6 +32,7 @@ from virtbackupd.drivers.events import (
     DomainDeviceRemovalFailed,
     DomainDeviceRemoved,
 )
+from virtbackupd.drivers.qemu import disk_figures
 from virtbackupd.drivers.qemu.addresses import is_express
 from virtbackupd.drivers.qemu.aliases import next_alias
 from virtbackupd.drivers.qemu.build import Build
@@ -44,6 +46,7 @@ from virtbackupd.drivers.qemu.live_nodes import add_nodes, delete_nodes
 from virtbackupd.drivers.qemu.pci import PciBuses
 from virtbackupd.drivers.qemu.prepare import capabilities_of
 from virtbackupd.drivers.qemu.qmp import QmpError
+from virtbackupd.drivers.qemu.run import Leaving
 from virtbackupd.drivers.qemu.undo import undone_by
 
 if TYPE_CHECKING:
@@ -51,6 +54,8 @@ if TYPE_CHECKING:
     from virtbackupd.drivers.qemu.arguments import Json
     from virtbackupd.drivers.qemu.domain import QemuDomain
     from virtbackupd.drivers.qemu.run import Run
+
+log = logging.getLogger(__name__)
 
 PATIENCE: Final = 5.0
 """Seconds that a guest has to let go of a device while the caller waits, as in libvirt."""
@@ -77,6 +82,7 @@ async def attach_disk(domain: "QemuDomain", device: etree._Element) -> None:
     show_chain(placed, nodes)
     await _added(domain, device_edits.attach_device(domain.definition, format_element(placed)),
                  hardware.alias)  # fmt: skip
+    await disk_figures.learn_capacities(domain, domain.require_run())
 
 
 async def attach_interface(domain: "QemuDomain", device: etree._Element) -> None:
@@ -110,12 +116,12 @@ async def detach_alias(domain: "QemuDomain", alias: str) -> None:
     run = domain.require_run()
     device = _by_alias(domain.definition, alias)
     if device is None or device.tag not in ("disk", "interface"):
-        raise InvalidArgument(
+        raise DeviceMissing(
             f"domain {domain.ref.name} has no disk or interface with the alias {alias!r}"
         )
     if device.tag == "disk":
         _require_detachable(domain, device)
-    leaving = run.leaving.setdefault(alias, trio.Event())
+    leaving = run.leaving.setdefault(alias, Leaving())
     try:
         await domain.monitor.execute("device_del", {"id": alias})
     except QmpError as error:
@@ -123,11 +129,17 @@ async def detach_alias(domain: "QemuDomain", alias: str) -> None:
             run.leaving.pop(alias, None)
             raise
         gone(domain, run, {"device": alias})
+    await _answer(domain, alias, leaving)
+
+
+async def _answer(domain: "QemuDomain", alias: str, leaving: Leaving) -> None:
+    """Only the guest's part has a limit: what it has let go of is cleared away on return."""
     with trio.move_on_after(PATIENCE):
-        await leaving.wait()
-        if alias in run.refused:
-            run.refused.discard(alias)
-            raise OperationFailed(f"the guest of domain {domain.ref.name} keeps device {alias}")
+        await leaving.answered.wait()
+    if leaving.refused:
+        raise OperationFailed(f"the guest of domain {domain.ref.name} keeps device {alias}")
+    if leaving.answered.is_set():
+        await leaving.cleared.wait()
 
 
 async def update_link(domain: "QemuDomain", device: etree._Element) -> None:
@@ -157,11 +169,16 @@ async def update_link(domain: "QemuDomain", device: etree._Element) -> None:
 
 # What QEMU says of devices
 def gone(domain: "QemuDomain", run: "Run", data: dict[str, Any]) -> None:
-    """DEVICE_DELETED: the guest has let go. Must not wait."""
-    alias = data.get("device")
+    """DEVICE_DELETED: the guest has let go, and nobody is shown the device any more. No waiting."""
+    alias = str(data.get("device") or "")
     device = _by_alias(domain.definition, alias) if alias else None
-    if alias and device is not None:
-        domain.host.nursery.start_soon(_remove, domain, run, str(alias), device)
+    leaving = run.leaving.pop(alias, None) or Leaving()
+    leaving.answered.set()
+    if device is None or domain.run is not run:
+        leaving.cleared.set()
+    else:
+        domain.live = domain.definition.edited_devices(lambda it: _drop(it, alias))
+        domain.host.nursery.start_soon(_remove, domain, run, device, leaving)
 
 
 def kept(domain: "QemuDomain", run: "Run", data: dict[str, Any]) -> None:
@@ -169,31 +186,35 @@ def kept(domain: "QemuDomain", run: "Run", data: dict[str, Any]) -> None:
     alias = str(data.get("device") or "")
     if alias:
         domain.events.publish(DomainDeviceRemovalFailed(domain.ref, alias))
-    waiting = run.leaving.pop(alias, None)
-    if waiting is not None:
-        run.refused.add(alias)
-        waiting.set()
+    leaving = run.leaving.pop(alias, None)
+    if leaving is not None:
+        leaving.refused = True
+        leaving.answered.set()
 
 
-async def _remove(domain: "QemuDomain", run: "Run", alias: str, device: etree._Element) -> None:
+async def _remove(
+    domain: "QemuDomain", run: "Run", device: etree._Element, leaving: Leaving
+) -> None:
     """Clear away what was behind a device, and tell; QEMU may end in the meantime."""
+    alias = child_attribute(device, "alias", "name") or ""
     try:
-        if device.tag == "interface":
-            await _forget_netdev(domain, f"host{alias}")
-        else:
-            target = child_attribute(device, "target", "dev") or ""
-            nodes = domain.nodes.disks.pop(target, None)
-            if nodes is not None:
-                await delete_nodes(domain, nodes)
-    except OperationInvalid:
-        return
+        await _clear_behind(domain, alias, device)
+    except DriverError as error:
+        log.error("device %s of domain %s: %s", alias, domain.ref.name, error.message)
     if domain.run is run and not run.gone:
-        domain.live = domain.definition.edited_devices(lambda it: _drop(it, alias))
         domain.events.publish(DomainDeviceRemoved(domain.ref, alias))
-        await domain.save_status()
-    waiting = run.leaving.pop(alias, None)
-    if waiting is not None:
-        waiting.set()
+        await domain.save_status_if_possible()
+    leaving.cleared.set()
+
+
+async def _clear_behind(domain: "QemuDomain", alias: str, device: etree._Element) -> None:
+    if device.tag == "interface":
+        await _forget_netdev(domain, f"host{alias}")
+        return
+    target = child_attribute(device, "target", "dev") or ""
+    nodes = domain.nodes.disks.pop(target, None)
+    if nodes is not None:
+        await delete_nodes(domain, nodes)
 
 
 async def _forget_netdev(domain: "QemuDomain", name: str) -> None:
@@ -255,7 +276,7 @@ def _place(devices: etree._Element, added: etree._Element, kind: str) -> None:
 def _find(domain: "QemuDomain", device: etree._Element) -> etree._Element:
     found = domain.definition.view(lambda root: _copy(_identified(devices_of(root), device)))
     if found is None:
-        raise InvalidArgument(
+        raise DeviceMissing(
             f"domain {domain.ref.name} has no <{device.tag}> with the same target or MAC address"
         )
     return found

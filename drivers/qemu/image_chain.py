@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from virtbackupd.drivers.definitions.disk import DiskDefinition
+from virtbackupd.drivers.definitions.disk import BackingStore, DiskDefinition
+from virtbackupd.drivers.definitions.secret import SecretName
 from virtbackupd.drivers.errors import ConfigUnsupported, InternalError, Origin, SystemFailure
 from virtbackupd.drivers.qcow2 import MAGIC, find_backing
 
@@ -26,6 +27,13 @@ class Image(NamedTuple):
     format: str
     implicit_backing: bool = False
     """Whether QEMU is to find by itself what is below."""
+    secret: SecretName | None = None
+    """What opens it, if it is encrypted."""
+
+    @property
+    def driver(self) -> str:
+        """QEMU's name of the format: a raw image that is encrypted has one of its own."""
+        return "luks" if self.format == "raw" and self.secret is not None else self.format
 
 
 def read_chain(disk: DiskDefinition) -> list[Image]:
@@ -37,11 +45,16 @@ def read_chain(disk: DiskDefinition) -> list[Image]:
             f"disk {disk.target!r} has a source of type {disk.source_type!r}: only 'file' and"
             " 'block' are supported"
         )
-    top = Image(disk.source_type, disk.source, disk.format)
-    if disk.backing or disk.chain_is_closed:
-        return [top, *(Image(store.source_type, store.source, store.format)
-                       for store in disk.backing)]  # fmt: skip
-    return list(_probed(disk.target, top))
+    top = Image(disk.source_type, disk.source, disk.format, secret=disk.secret)
+    explicit = disk.backing or disk.chain_is_closed
+    chain = [top, *map(_image, disk.backing)] if explicit else list(_probed(disk.target, top))
+    for image in chain:
+        _require_present(image.path)
+    return chain
+
+
+def _image(store: BackingStore) -> Image:
+    return Image(store.source_type, store.source, store.format, secret=store.secret)
 
 
 def _probed(target: str, image: Image) -> Iterator[Image]:
@@ -80,6 +93,18 @@ def _guessed_raw(target: str, overlay: str, path: str) -> str:
     return "raw"
 
 
+def _require_present(path: str) -> None:
+    """What is there but may not be opened is for QEMU to find, which may run as somebody else."""
+    try:
+        os.stat(path)  # noqa: PTH116 - its result is not wanted
+    except OSError as error:
+        raise _cannot_open(path, error) from None
+
+
+def _cannot_open(path: str, error: OSError) -> SystemFailure:
+    return SystemFailure(f"cannot open the image {path}: {error.strerror}", origin=Origin.SECURITY)
+
+
 def _read_header(path: str) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -88,6 +113,4 @@ def _read_header(path: str) -> bytes:
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise SystemFailure(
-            f"cannot open the image {path}: {error.strerror}", origin=Origin.SECURITY
-        ) from None
+        raise _cannot_open(path, error) from None

@@ -21,9 +21,10 @@ DEADLINE: Final = 30.0
 
 async def virtual_size(disk: "DiskDefinition", settings: "Settings") -> int:
     """The size that a guest would see, in bytes."""
-    if disk.format == "raw" and disk.local_path is not None:
+    if disk.format == "raw" and disk.secret is None and disk.local_path is not None:
         return await trio.to_thread.run_sync(_length, disk.local_path)
-    return int((await image_info(disk.source or "", disk.format, settings))["virtual-size"])
+    kind = "luks" if disk.format == "raw" and disk.secret is not None else disk.format
+    return int((await image_info(disk.source or "", kind, settings))["virtual-size"])
 
 
 async def image_info(source: str, image_format: str, settings: "Settings") -> dict[str, Any]:

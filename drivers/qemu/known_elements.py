@@ -9,7 +9,7 @@ from typing import Final
 ANY: Final = "*"
 
 _ADDRESS: Final = "type domain bus slot function multifunction controller target unit port iobase"
-_DISK_SOURCE: Final = "file dev startupPolicy index | dataStore seclabel"
+_DISK_SOURCE: Final = "file dev startupPolicy index | dataStore seclabel encryption"
 _CHARACTER: Final = "type tty | source target protocol log alias address"
 _CHARACTER_SOURCE: Final = "path mode host service append tls | seclabel reconnect"
 
@@ -56,10 +56,13 @@ ELEMENTS: Final[dict[str, str]] = {
     " video sound audio watchdog memballoon rng panic",
     # Disks
     "devices/disk": "type device snapshot model | driver source target backingStore serial"
-    " wwn vendor product blockio boot readonly shareable alias address",
+    " encryption wwn vendor product blockio boot readonly shareable alias address",
     "disk/driver": "name type cache io discard detect_zeroes error_policy rerror_policy iothread"
     " queues discard_no_unref |",
     "disk/source": _DISK_SOURCE,
+    "disk/encryption": "format engine | secret",
+    "source/encryption": "format engine | secret",
+    "encryption/secret": "type uuid usage |",
     "disk/target": "dev bus removable tray rotation_rate |",
     "disk/blockio": "logical_block_size physical_block_size |",
     "disk/boot": "order |",
@@ -162,6 +165,7 @@ VALUES: Final[dict[str, str]] = {
     "devices/disk@device": "disk cdrom floppy",
     "devices/disk@model": "virtio virtio-transitional virtio-non-transitional",
     "devices/disk@snapshot": "internal external no",
+    "disk/source@startupPolicy": "mandatory requisite optional",
     "disk/driver@name": "qemu",
     "disk/driver@type": "raw qcow2",
     "disk/driver@io": "threads native io_uring default",
@@ -171,6 +175,11 @@ VALUES: Final[dict[str, str]] = {
     "disk/driver@rerror_policy": "stop report ignore",
     "disk/driver@discard": "unmap ignore",
     "disk/driver@detect_zeroes": "off on unmap",
+    "disk/encryption@format": "luks",
+    "source/encryption@format": "luks",
+    "disk/encryption@engine": "qemu",
+    "source/encryption@engine": "qemu",
+    "encryption/secret@type": "passphrase",
     "backingStore/format@type": "raw qcow2",
     "dataStore/format@type": "raw",
     "devices/controller@type": "pci usb scsi sata ide fdc virtio-serial",

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from virtbackupd.drivers.definitions.machine import read_machine
 from virtbackupd.drivers.enums import DomainState, PausedReason, RunningReason
 from virtbackupd.drivers.errors import InternalError
-from virtbackupd.drivers.qemu import after_start, lifecycle, process
+from virtbackupd.drivers.qemu import after_start, disk_figures, guest_memory, lifecycle, process
 from virtbackupd.drivers.qemu.config import DomainPaths
-from virtbackupd.drivers.qemu.live_xml import agent_channel, with_terminals
+from virtbackupd.drivers.qemu.live_xml import agent_channel, disk_aliases, with_terminals
 from virtbackupd.drivers.qemu.prepare import Prepared, prepare
 from virtbackupd.drivers.qemu.process import Launch, Process
 from virtbackupd.drivers.qemu.qmp import Monitor, MonitorLost
@@ -65,7 +66,7 @@ async def launch(
 
 async def _run(domain: "QemuDomain", prepared: Prepared, paths: DomainPaths) -> Run:
     log_start = process.log_size(paths.log)
-    launch = Launch(prepared.argv, prepared.env, paths)
+    launch = Launch(prepared.argv, prepared.env, paths, prepared.secrets)
     started = await trio.to_thread.run_sync(process.start, launch, domain.host.settings)
     try:
         monitor = await connect(domain, paths)
@@ -109,10 +110,13 @@ async def connect(domain: "QemuDomain", paths: DomainPaths) -> Monitor:
 
 async def learn(domain: "QemuDomain", run: Run) -> None:
     """Ask what stays as it is for the whole run, and whether the guest's agent is there."""
+    run.iothreads = domain.definition.view(read_machine).iothreads
+    run.drives = domain.definition.view(disk_aliases)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_learn_threads, run)
         nursery.start_soon(_learn_devices, domain, run)
-        nursery.start_soon(_learn_sizes, domain, run)
+        nursery.start_soon(disk_figures.learn_capacities, domain, run)
+        nursery.start_soon(guest_memory.learn, domain, run)
 
 
 async def see_state(domain: "QemuDomain", run: Run) -> None:
@@ -152,6 +156,7 @@ def _waits_for_backup(domain: "QemuDomain", status: str) -> bool:
 async def _learn_threads(run: Run) -> None:
     found = await run.monitor.execute("query-cpus-fast")
     run.cpu_threads = tuple(cpu["thread-id"] for cpu in found)
+    run.cpu_objects = tuple(cpu["qom-path"] for cpu in found)
 
 
 async def _learn_devices(domain: "QemuDomain", run: Run) -> None:
@@ -170,16 +175,3 @@ async def _learn_devices(domain: "QemuDomain", run: Run) -> None:
 
 def _is_open(device: dict[str, Any], label: str) -> bool:
     return bool(device.get("label") == label and device.get("frontend-open"))
-
-
-async def _learn_sizes(domain: "QemuDomain", run: Run) -> None:
-    found = await run.monitor.execute("query-block")
-    inserted = [device["inserted"] for device in found if device.get("inserted")]
-    # Above a disk in a backup is a filter of QEMU's, with the image's path but not its node.
-    by_name = {image["file"]: image for image in inserted if image["node-name"].startswith("#")}
-    by_name |= {image["node-name"]: image for image in inserted}
-    for target, chain in domain.nodes.disks.items():
-        names = (chain.node, chain.layers[0].image.path) if chain.layers else ()
-        image = next((by_name[name] for name in names if name in by_name), None)
-        if image is not None:
-            run.capacities[target] = image["image"]["virtual-size"]

@@ -26,8 +26,10 @@ from virtbackupd.drivers.enums import (
 from virtbackupd.drivers.errors import (
     ArgumentUnsupported,
     DriverError,
+    InternalError,
     OperationFailed,
     OperationInvalid,
+    OperationTimeout,
 )
 from virtbackupd.drivers.flags import CREATE, FlagRules
 from virtbackupd.drivers.qemu import agent, block_jobs, guest_events, launch, save
@@ -79,11 +81,20 @@ async def boot(domain: "QemuDomain", definition: "DomainDefinition", *, paused: 
     await domain.save_status()
     if not paused:
         await _first_run(run)
+    require_same(domain, run)
     domain.publish(Lifecycle.STARTED, StartedDetail.BOOTED)
     if paused:
         domain.enter(DomainState.PAUSED, PausedReason.USER)
         domain.publish(Lifecycle.SUSPENDED, SuspendedDetail.PAUSED)
     await domain.save_status()
+
+
+def require_same(domain: "QemuDomain", run: Run) -> None:
+    """Refuse when QEMU has ended while a start was not yet told: its end has been, then."""
+    if domain.run is not run:
+        raise InternalError(
+            f"QEMU of domain {domain.ref.name} ended while it was started, see {run.paths.log}"
+        )
 
 
 async def _first_run(run: Run) -> None:
@@ -117,9 +128,10 @@ async def _watch(domain: "QemuDomain", run: Run) -> None:
         cause = await run.process.wait()
         run.gone = True
         nursery.cancel_scope.cancel()
+    # Among the last events may be the one that tells why.
+    await run.monitor.read_out()
     if run.ending is None:
         log.warning("QEMU of domain %s ended by itself: %s", domain.ref.name, cause or "unknown")
-    await run.monitor.close()
     if domain.backup is not None:
         await domain.backup.discard_files()
     await _clear_away(domain, run)
@@ -164,6 +176,8 @@ async def _clear_away(domain: "QemuDomain", run: Run) -> None:
 def _ended(domain: "QemuDomain", run: Run, how: Stop) -> None:
     """The end of a run, all at once: its backup, then the domain, and all of a transient one."""
     domain.run = None
+    if how.announced is not None and domain.state != DomainState.SHUTDOWN:
+        domain.publish(Lifecycle.SHUTDOWN, how.announced)
     domain.block_jobs.catch_up({})
     if domain.backup is not None:
         domain.backup.interrupt()
@@ -181,6 +195,8 @@ def _ended(domain: "QemuDomain", run: Run, how: Stop) -> None:
 
 async def end(run: Run, how: Stop, *, graceful_only: bool = False) -> None:
     """Make QEMU end, and return when everything of the run is cleared away."""
+    if run.over.is_set():
+        return
     before, run.ending = run.ending, run.ending or how
     try:
         await run.process.end(graceful_only=graceful_only)
@@ -207,13 +223,20 @@ async def reboot(domain: "QemuDomain", flags: int) -> None:
 async def _ask_guest(domain: "QemuDomain", flags: int, *, reboots: bool) -> None:
     run = domain.require_run()
     if _through_agent(domain, run, flags):
+        agent.require_agent(domain)
+        await _expect(domain, run, reboots=False)
         await agent.shutdown(domain, "reboot" if reboots else "powerdown")
         return
     # ACPI knows no restart: the guest powers off, and what follows is up to us.
+    await _expect(domain, run, reboots=reboots)
+    await run.monitor.execute("system_powerdown")
+
+
+async def _expect(domain: "QemuDomain", run: Run, *, reboots: bool) -> None:
+    """Remember what the guest's next power-off is to become."""
     if run.reboots is not reboots:
         run.reboots = reboots
         await domain.save_status()
-    await run.monitor.execute("system_powerdown")
 
 
 def _through_agent(domain: "QemuDomain", run: Run, flags: int) -> bool:
@@ -253,16 +276,26 @@ def powered_off(domain: "QemuDomain", run: Run) -> None:
 
 
 async def _start_again(domain: "QemuDomain", run: Run) -> None:
-    try:
-        await run.monitor.execute("system_reset")
-        # From here on the guest may power off again, and that is another matter.
-        run.reboots = run.restarting = False
-        await run_processors(run, RunningReason.BOOTED)
-    except DriverError as error:
-        log.error("domain %s could not be started again: %s", domain.ref.name, error.message)
-        await _end_quietly(domain, run)
+    """Whoever is changing the domain comes first, and whoever comes later finds it running."""
+    while run.restarting and run.ending is None and not run.gone:
+        try:
+            async with domain.modify("the restart of the guest"):
+                await _reset_and_run(run)
+        except OperationTimeout as error:
+            log.warning("%s", error.message)
+        except DriverError as error:
+            log.error("domain %s could not be started again: %s", domain.ref.name, error.message)
+            await _end_quietly(domain, run)
+            return
     # Not before: a daemon that is killed in between begins the restart anew.
     domain.save_status_soon()
+
+
+async def _reset_and_run(run: Run) -> None:
+    await run.monitor.execute("system_reset")
+    # From here on the guest may power off again, and that is another matter.
+    run.reboots = run.restarting = False
+    await run_processors(run, RunningReason.BOOTED)
 
 
 async def _hold_for_backup(domain: "QemuDomain", run: Run) -> None:
@@ -274,7 +307,8 @@ async def _hold_for_backup(domain: "QemuDomain", run: Run) -> None:
         log.error("domain %s cannot wait for its backup: %s", domain.ref.name, error.message)
         await _end_quietly(domain, run)
         return
-    guest_events.enter_paused(domain, PausedReason.SHUTTING_DOWN)
+    if run.ending is None and not run.gone:
+        guest_events.enter_paused(domain, PausedReason.SHUTTING_DOWN)
 
 
 def backup_ended(domain: "QemuDomain") -> None:
@@ -295,7 +329,14 @@ async def _end_quietly(domain: "QemuDomain", run: Run) -> None:
 async def reset(domain: "QemuDomain", flags: int) -> None:
     """Press the reset button."""
     _RESET.check(flags)
-    await domain.monitor.execute("system_reset")
+    run = domain.require_run()
+    await run.monitor.execute("system_reset")
+    if domain.state == DomainState.CRASHED:
+        # It stands at its beginning, until somebody resumes it.
+        domain.enter(DomainState.PAUSED, PausedReason.CRASHED)
+        domain.save_status_soon()
+    if not run.restarting:
+        await _expect(domain, run, reboots=False)
 
 
 async def suspend(domain: "QemuDomain") -> None:

@@ -89,7 +89,12 @@ def _backing(layers: "tuple[Layer, ...]") -> etree._Element:
     attribute = "dev" if image.type == "block" else "file"
     element = etree.Element("backingStore", type=image.type, index=str(layers[0].number))
     etree.SubElement(element, "format", type=image.format)
-    etree.SubElement(element, "source", {attribute: image.path})
+    source = etree.SubElement(element, "source", {attribute: image.path})
+    if image.secret is not None:
+        encryption = etree.SubElement(source, "encryption", format="luks")
+        named = (("uuid", image.secret.uuid), ("usage", image.secret.usage))
+        secret = {name: value for name, value in named if value is not None}
+        etree.SubElement(encryption, "secret", {"type": "passphrase", **secret})
     if not layers[0].image.implicit_backing:
         element.append(_backing(layers[1:]))
     return element

@@ -4,6 +4,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from virtbackupd.drivers.qemu import secret_objects
 from virtbackupd.drivers.qemu.qmp import QmpError
 from virtbackupd.drivers.qemu.undo import undone_by
 
@@ -19,7 +20,10 @@ CLEAN_UP_GRACE: Final = 30.0
 async def add_nodes(domain: "QemuDomain", nodes: "DiskNodes") -> None:
     """All or none."""
     added: deque[str] = deque()
-    async with undone_by(partial(_delete, domain, added), CLEAN_UP_GRACE):
+    async with undone_by(partial(_delete, domain, added, nodes), CLEAN_UP_GRACE):
+        for name, secret in nodes.secrets():
+            uuid = domain.host.secrets.store.named(secret)
+            await secret_objects.add(domain, name, uuid)
         for props in nodes.blockdevs():
             await domain.monitor.execute("blockdev-add", props)
             added.appendleft(props["node-name"])
@@ -27,12 +31,13 @@ async def add_nodes(domain: "QemuDomain", nodes: "DiskNodes") -> None:
 
 async def delete_nodes(domain: "QemuDomain", nodes: "DiskNodes") -> None:
     """No matter what has gone already."""
-    await _delete(domain, nodes.node_names())
+    await _delete(domain, nodes.node_names(), nodes)
 
 
-async def _delete(domain: "QemuDomain", names: "Iterable[str]") -> None:
+async def _delete(domain: "QemuDomain", names: "Iterable[str]", nodes: "DiskNodes") -> None:
     for name in names:
         try:
             await domain.monitor.execute("blockdev-del", {"node-name": name})
         except QmpError:
             continue
+    await secret_objects.remove(domain, (name for name, _ in nodes.secrets()))

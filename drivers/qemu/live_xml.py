@@ -74,6 +74,14 @@ def disk_alias(definition: DomainDefinition, target: str) -> str:
     return target
 
 
+def disk_aliases(root: etree._Element) -> dict[str, str]:
+    """By target, the names of the devices that the disks are in."""
+    return {
+        child_attribute(disk, "target", "dev") or "": child_attribute(disk, "alias", "name") or ""
+        for disk in root.iterfind("devices/disk")
+    }
+
+
 def _show_terminal(element: etree._Element, path: str) -> None:
     source = element.find("source")
     if source is None:

@@ -22,6 +22,7 @@ from virtbackupd.drivers.errors import (
     Origin,
 )
 from virtbackupd.drivers.flags import FlagRules
+from virtbackupd.drivers.qemu import disk_figures
 from virtbackupd.drivers.qemu.block_nodes import DiskNodes
 from virtbackupd.drivers.qemu.default_devices import complete_disk
 from virtbackupd.drivers.qemu.live_details import show_chain
@@ -54,10 +55,12 @@ async def change(domain: "QemuDomain", device: etree._Element, *, force: bool) -
         nodes = await domain.nodes.probe(wanted)
     await _swap(domain, alias, nodes, force=force)
     domain.nodes.disks[wanted.target] = nodes
-    domain.require_run().capacities.pop(wanted.target, None)
+    run = domain.require_run()
+    run.capacities.pop(wanted.target, None)
     shown = _shown(domain, device, nodes)
     domain.live = device_edits.update_device(domain.definition, format_element(shown))
     await domain.save_status()
+    await disk_figures.learn_capacities(domain, run)
 
 
 async def resize(domain: "QemuDomain", path: str, size: int, flags: int) -> None:

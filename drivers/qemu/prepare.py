@@ -22,7 +22,8 @@ from virtbackupd.drivers.qemu.device_ports import ports_to_build, socket_path
 from virtbackupd.drivers.qemu.firmware import complete_firmware, make_nvram
 from virtbackupd.drivers.qemu.labels import default_owner
 from virtbackupd.drivers.qemu.live_details import with_chains, with_sockets
-from virtbackupd.drivers.qemu.process import MONITOR_FD
+from virtbackupd.drivers.qemu.process import MONITOR_FD, secret_path
+from virtbackupd.drivers.qemu.startup_policy import without_missing
 
 if TYPE_CHECKING:
     from virtbackupd.drivers.definitions.domain import DomainDefinition
@@ -40,6 +41,8 @@ class Prepared:
     argv: Sequence[str]
     nodes: BlockNodes
     env: Mapping[str, str] = field(default_factory=dict)
+    secrets: Sequence[bytes] = ()
+    """What opens the encrypted images, as the arguments expect it."""
 
 
 async def prepare(
@@ -47,14 +50,21 @@ async def prepare(
 ) -> Prepared:
     """Look at images and firmware, and build the command line."""
     capabilities = await capabilities_of(domain.host, definition)
-    live = with_aliases(await completed(domain.host, definition))
+    look = partial(without_missing, restored=incoming is not None)
+    present = await trio.to_thread.run_sync(look, await completed(domain.host, definition))
+    live = with_aliases(present)
     nodes = await find_nodes(live)
     await _make_variables(domain.host, live, reset=False)
+    secrets = [secret for chain in nodes.disks.values() for secret in chain.secrets()]
     command = build_command(
         live,
         paths=paths,
         capabilities=capabilities,
         disks=nodes.disks,
+        objects=[
+            {"qom-type": "secret", "id": name, "file": secret_path(index)}
+            for index, (name, _) in enumerate(secrets)
+        ],
         incoming=incoming,
         monitor_fd=MONITOR_FD,
     )
@@ -65,7 +75,9 @@ async def prepare(
         if port.type == "unix" and port.alias is not None
     }
     shown = with_sockets(with_chains(live, nodes.disks), sockets)
-    return Prepared(shown, command.argv, nodes, command.env)
+    store = domain.host.secrets.store
+    values = [store.require_value(store.named(secret)) for _, secret in secrets]
+    return Prepared(shown, command.argv, nodes, command.env, values)
 
 
 async def renew_variables(host: "Host", definition: "DomainDefinition", flags: int) -> None:

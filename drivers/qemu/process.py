@@ -6,6 +6,7 @@ it the last words of a crash, to /dev/null. The monitor's socket listens before 
 handed over by descriptor, so that connecting to it needs no second try.
 """
 
+import fcntl
 import os
 import shlex
 import shutil
@@ -31,8 +32,12 @@ KILL_GRACE: Final = 30.0
 """Seconds that a killed process may hang in the kernel, for example on a dead disk."""
 MONITOR_FD: Final = 3
 """What the started program finds the listening socket of its monitor as."""
+_SECRET_FD: Final = MONITOR_FD + 1
 _START_TIME_FIELD: Final = 19
 """Of /proc/PID/stat, counted from the state, which follows the command's closing bracket."""
+_RESIDENT_FIELD: Final = 21
+"""Likewise, in pages."""
+_PROCESSOR_FIELD: Final = 36
 _ENVIRONMENT: Final = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "XDG_RUNTIME_DIR")
 
 
@@ -106,18 +111,25 @@ class Launch:
     argv: Sequence[str]
     env: Mapping[str, str]
     paths: DomainPaths
+    secrets: Sequence[bytes] = ()
+    """Each is found at `secret_path`, and neither on a disk nor among the arguments."""
 
 
 def start(launch: Launch, settings: Settings) -> Process:
     """Start QEMU; its monitor can be connected to at once. Blocks for some milliseconds."""
     _make_folder(launch.paths.folder, settings)
     argv = [*_as_user(settings), *launch.argv, *_own_arguments(launch.paths)]
-    with _listening(launch.paths.monitor) as monitor, _opened_log(launch, argv) as log:
+    with (
+        _listening(launch.paths.monitor) as monitor,
+        _opened_log(launch, argv) as log,
+        _in_memory(launch.secrets) as secrets,
+    ):
         actions = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, log.fileno(), 1),
             (os.POSIX_SPAWN_DUP2, log.fileno(), 2),
             (os.POSIX_SPAWN_DUP2, monitor.fileno(), MONITOR_FD),
+            *((os.POSIX_SPAWN_DUP2, found, _SECRET_FD + n) for n, found in enumerate(secrets)),
         ]
         try:
             pid = os.posix_spawn(
@@ -126,6 +138,28 @@ def start(launch: Launch, settings: Settings) -> Process:
         except OSError as error:
             raise SystemFailure(f"cannot run {argv[0]}: {error.strerror}") from None
     return Process(pid)
+
+
+def secret_path(index: int) -> str:
+    """Where the started program finds one of the launch's secrets."""
+    return f"/proc/self/fd/{_SECRET_FD + index}"
+
+
+@contextmanager
+def _in_memory(values: Sequence[bytes]) -> Iterator[list[int]]:
+    """Files without a name, with numbers beyond those that the program is to find them at."""
+    found: list[int] = []
+    try:
+        for value in values:
+            with os.fdopen(os.memfd_create("secret"), "wb") as file:
+                file.write(value)
+                file.flush()
+                least = _SECRET_FD + len(values)
+                found.append(fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, least))
+        yield found
+    finally:
+        for descriptor in found:
+            os.close(descriptor)
 
 
 def adopt(pid: int, start_time: int) -> Process | None:
@@ -156,6 +190,22 @@ def cpu_times(pid: int, thread: int | None = None) -> tuple[int, int]:
         return 0, 0
     tick = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
     return int(fields[11]) * tick, int(fields[12]) * tick
+
+
+def last_cpu(pid: int, thread: int) -> int:
+    """The host's processor that a thread ran on last; -1 once it is gone."""
+    try:
+        return int(_stat_fields(pid, thread)[_PROCESSOR_FIELD])
+    except OSError:
+        return -1
+
+
+def resident_size(pid: int) -> int:
+    """The memory that a process takes up on the host, in KiB; 0 once it is gone."""
+    try:
+        return int(_stat_fields(pid)[_RESIDENT_FIELD]) * os.sysconf("SC_PAGE_SIZE") // 1024
+    except OSError:
+        return 0
 
 
 def last_words(log: Path, start: int) -> str:

@@ -34,9 +34,11 @@ async def start_server(domain: "QemuDomain", server: "BackupServer | None") -> N
     await domain.monitor.execute("nbd-server-start", arguments)
 
 
-async def stop_server(domain: "QemuDomain", server: "BackupServer | None") -> None:
+async def stop_server(
+    domain: "QemuDomain", server: "BackupServer | None", listening: set[int] | None = None
+) -> None:
     """Hang up on every client and let go of the address; no matter if that has been done."""
-    await strays.hang_up(domain, server)
+    await strays.hang_up(domain, server, listening)
     with suppress(QmpError):
         await domain.monitor.execute("nbd-server-stop")
     if server is not None and server.tls:
@@ -67,7 +69,7 @@ def _export(work: "DiskWork") -> "Json":
         "id": _EXPORT_PREFIX + node,
         "node-name": node,
         "writable": False,
-        "name": work.entry.exportname or work.entry.name,
+        "name": work.entry.export,
     }
     if work.chain and work.bitmap is not None:
         arguments["bitmaps"] = [work.bitmap]

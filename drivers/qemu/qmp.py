@@ -191,6 +191,12 @@ class Monitor:
         self._client.send_fd_scm(descriptor)
         await self.execute("getfd", {"fdname": fdname})
 
+    async def read_out(self) -> None:
+        """QEMU has ended: hand over what it has said last, then hang up."""
+        with trio.move_on_after(_CLOSE_GRACE, shield=True):
+            await self.lost.wait()
+        await self.close()
+
     async def close(self) -> None:
         """Hang up; QEMU goes on. Safe to repeat."""
         with trio.move_on_after(_CLOSE_GRACE, shield=True):

@@ -159,12 +159,17 @@ async def _take_over_later(
     domain: "QemuDomain", found: Process, paths: DomainPaths, status: Status
 ) -> None:
     """Until QEMU answers or ends, its domain can only be looked at."""
-    while not await found.gone_within(_PAUSE):
-        with suppress(DriverError):
-            monitor = await launch.connect(domain, paths)
-            await _go_on(domain, Run(paths, found, monitor, reboots=status.reboots))
+    try:
+        while not await found.gone_within(_PAUSE):
+            with suppress(MonitorLost):
+                monitor = await launch.connect(domain, paths)
+                break
+        else:
+            await _ended_meanwhile(domain, paths.folder, status)
             return
-    await _ended_meanwhile(domain, paths.folder, status)
+        await _go_on(domain, Run(paths, found, monitor, reboots=status.reboots))
+    except DriverError as error:
+        log.error("domain %s: %s", domain.ref.name, error.message)
 
 
 async def _go_on(domain: "QemuDomain", run: Run) -> None:

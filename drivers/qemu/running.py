@@ -12,10 +12,18 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from virtbackupd.drivers.enums import BackupBegin, BlockJobType
-from virtbackupd.drivers.errors import DriverError, InternalError, SystemFailure
+from virtbackupd.drivers.errors import DriverError, InternalError
 from virtbackupd.drivers.events import CANCELED, DomainBlockJob, DomainJobCompleted
 from virtbackupd.drivers.jobs import BLOCK_JOB_STATUS, DiskState
-from virtbackupd.drivers.qemu import block_jobs, lifecycle, pull, push, secret_objects, storage
+from virtbackupd.drivers.qemu import (
+    block_jobs,
+    lifecycle,
+    pull,
+    push,
+    secret_objects,
+    storage,
+    strays,
+)
 from virtbackupd.drivers.qemu.block_jobs import ENDED, JobReport
 from virtbackupd.drivers.qemu.qmp import MonitorLost, QmpError
 from virtbackupd.drivers.qemu.together import together
@@ -60,6 +68,10 @@ class QemuBackup:
         self.room_in_doubt = False
         """Whether somebody is finding out if its scratch files lack room."""
         self._wake = trio.Event()
+        self._asking = trio.Lock()
+        """Nobody looks while only some of the disks have been asked to end."""
+        self._listening: set[int] = set()
+        """What the server listened on when it was closed to clients; empty before."""
         self._untold: list[DiskWork] = []
         """Those that have ended, and nobody knows yet."""
 
@@ -119,7 +131,8 @@ class QemuBackup:
     async def _settle(self) -> None:
         """Take in every job that has ended by now."""
         self._wake = trio.Event()
-        reports = await block_jobs.query_jobs(self.domain)
+        async with self._asking:
+            reports = await block_jobs.query_jobs(self.domain)
         if self._ends_with_domain():
             return
         for work in self._active():
@@ -137,7 +150,7 @@ class QemuBackup:
 
     async def _tell_disks(self) -> None:
         """Some disks have ended, others have not."""
-        await self._save()
+        await self.domain.save_status_if_possible()
         await self._dismiss(self._untold)
         told, self._untold = self._untold, []
         for work in told:
@@ -164,7 +177,7 @@ class QemuBackup:
         if not ended:
             return
         if self.job.pull:
-            await pull.stop_server(self.domain, self.definition.server)
+            await pull.stop_server(self.domain, self.definition.server, self._listening)
         else:
             await push.remove_bitmaps(self.domain, ended)
 
@@ -174,7 +187,7 @@ class QemuBackup:
     # Ending it
     async def _finish(self) -> None:
         """Every disk has ended: clear away, then tell. May be cut off and begun again."""
-        await self._save()
+        await self.domain.save_status_if_possible()
         await self._dismiss(self.works)
         await self._detach()
         if self._ends_with_domain():
@@ -182,14 +195,7 @@ class QemuBackup:
             return
         await self._remove_files()
         self._end(self.job.record(), [work.job for work in self._untold])
-        await self._save()
-
-    async def _save(self) -> None:
-        """A disk without room must not keep the backup from ending."""
-        try:
-            await self.domain.save_status()
-        except SystemFailure:
-            self.domain.save_status_soon()
+        await self.domain.save_status_if_possible()
 
     async def _detach(self) -> None:
         await storage.detach(self.domain, [work.layer for work in self.works])
@@ -246,18 +252,26 @@ class QemuBackup:
         """Disks cannot be backed up any more, though QEMU does not know; does not wait."""
         for work in works:
             self.job.doom(work.job, error)
-        await self._save()
+        await self.domain.save_status_if_possible()
         self.look_again()
 
     async def cancel(self) -> None:
-        """Ask for the end of every disk's job; does not wait for it. May be called again."""
-        running = [work for work in self.works if work.job.state is DiskState.RUNNING]
-        await together(partial(self.cancel_disk, work) for work in running)
+        """Ask for the end of every disk's job; does not wait for it. May be called again.
+
+        In the order of the disks, as libvirtd does: clients are told of their ends in that order.
+        """
+        async with self._asking:
+            for work in self.works:
+                if work.job.state is DiskState.RUNNING:
+                    await self.cancel_disk(work)
 
     async def cancel_disk(self, work: "DiskWork", *, force: bool = True) -> None:
         """Ask for the end of one disk's job; the others follow when it has ended."""
         monitor = self.domain.monitor
         work.job.state = DiskState.CANCELLING
+        if self.job.pull and not self._listening:
+            # QEMU lets no job end, nor the guest write, while a client leaves an answer unread.
+            await strays.hang_up(self.domain, self.definition.server, self._listening)
         try:
             await monitor.execute("block-job-cancel", {"device": work.job_id, "force": force})
         except QmpError:

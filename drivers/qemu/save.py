@@ -185,6 +185,7 @@ async def _read_back(domain: "QemuDomain", run: Run, descriptor: int) -> None:
 
 async def _go_on_as_saved(domain: "QemuDomain", run: Run, *, paused: bool, asked: bool) -> None:
     """`asked` tells a pause that the caller wants from one that was saved."""
+    lifecycle.require_same(domain, run)
     domain.publish(Lifecycle.STARTED, StartedDetail.RESTORED)
     if paused:
         domain.enter(DomainState.PAUSED, PausedReason.USER)
@@ -216,8 +217,9 @@ async def managed_save_remove(domain: "QemuDomain", flags: int) -> None:
     """Throw a saved state away."""
     _REMOVE.check(flags)
     async with domain.modify("virDomainManagedSaveRemove"):
-        if domain.saved is not None:
-            await discard(domain)
+        if domain.saved is None:
+            raise SystemFailure(f"domain {domain.ref.name} has no managed save image to remove")
+        await discard(domain)
 
 
 async def discard(domain: "QemuDomain") -> None:

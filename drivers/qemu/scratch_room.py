@@ -1,9 +1,10 @@
-"""Pull backups whose scratch file cannot grow: the backup has to give way, not the guest.
+"""Pull backups whose scratch image cannot grow: the backup has to give way, not the guest.
 
 QEMU as of Debian 12 then refuses the guest's write, which as a rule pauses the guest, and its job
-knows of no error. So when a write lacks room while a scratch file does, the backup is made to fail,
-and a guest that was paused goes on afterwards: it repeats its write, and nobody copies any more.
-Where no scratch file lacks room it is the domain's own disk that is full, and nothing is done.
+knows of no error. So when a write lacks room while a scratch image does, the backup is made to
+fail, and a guest that was paused goes on afterwards: it repeats its write, and nobody copies any
+more. Where no scratch image lacks room it is the domain's own disk that is full, and nothing is
+done.
 """
 
 import logging
@@ -14,9 +15,12 @@ import trio
 
 from virtbackupd.drivers.enums import DomainState, PausedReason, RunningReason
 from virtbackupd.drivers.errors import DriverError
-from virtbackupd.drivers.qemu import lifecycle
+from virtbackupd.drivers.qemu import disk_figures, lifecycle
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from virtbackupd.drivers.qemu.disk_figures import LayerSizes
     from virtbackupd.drivers.qemu.domain import QemuDomain
     from virtbackupd.drivers.qemu.image_chain import Image
     from virtbackupd.drivers.qemu.run import Run
@@ -51,7 +55,7 @@ def _paused_by_error(domain: "QemuDomain") -> bool:
 
 async def _look(domain: "QemuDomain", run: "Run", backup: "QemuBackup") -> None:
     try:
-        full = await trio.to_thread.run_sync(_without_room, backup.works)
+        full = await _without_room(domain, backup.works)
         if full:
             await backup.fail(full, _NO_ROOM)
         if full or backup.job.failing:
@@ -63,19 +67,38 @@ async def _look(domain: "QemuDomain", run: "Run", backup: "QemuBackup") -> None:
         backup.room_in_doubt = False
 
 
-def _without_room(works: "list[DiskWork]") -> "list[DiskWork]":
-    """Those whose scratch files cannot grow. Blocks."""
-    return [work for work in works if _is_full(work.layer.image)]
+async def _without_room(domain: "QemuDomain", works: "list[DiskWork]") -> "list[DiskWork]":
+    """Those whose scratch images cannot grow."""
+    layers: Mapping[str, LayerSizes] = {}
+    if any(work.layer.image.type == "block" for work in works):
+        layers = await disk_figures.query_layers(domain)
+    rooms = await trio.to_thread.run_sync(_rooms, [work.layer.image for work in works])
+    return [
+        work
+        for work, room in zip(works, rooms, strict=True)
+        if room is not None and room - _written(work, layers) < _LITTLE
+    ]
 
 
-def _is_full(image: "Image") -> bool:
-    if image.type != "file":
-        return False
+def _written(work: "DiskWork", layers: "Mapping[str, LayerSizes]") -> int:
+    """How much of a device is in use: an image on one is written from its beginning to its end."""
+    sizes = layers.get(work.layer.node) if work.layer.image.type == "block" else None
+    return 0 if sizes is None else sizes.allocation
+
+
+def _rooms(images: "list[Image]") -> list[int | None]:
+    """The free bytes of the file system, or the length of the device; None if neither is known."""
+    return [_room(image) for image in images]
+
+
+def _room(image: "Image") -> int | None:
     try:
+        if image.type == "block":
+            return disk_figures.size_of(image.path).physical
         found = os.statvfs(image.path)
     except OSError:
-        return False
-    return found.f_bavail * found.f_frsize < _LITTLE
+        return None
+    return found.f_bavail * found.f_frsize
 
 
 async def _go_on(domain: "QemuDomain", run: "Run") -> None:

@@ -72,6 +72,7 @@ def _check(domain: "QemuDomain", definition: "SnapshotDefinition") -> None:
         if disk is None or not chain.layers:
             raise ConfigUnsupported(f"disk {entry.name} of {domain.ref.name} has no medium")
         require_block_jobs(disk)
+        commit.require_plain(chain)
         commit.require_free(domain, entry.name)
 
 

@@ -1,31 +1,30 @@
-"""Statistics of domains and disks, with libvirt's field names.
+"""Statistics of domains, with libvirt's field names and in its order.
 
-A running domain costs one monitor command, and all domains are asked at the same time. What
-cannot be had, because a guest has just ended or a monitor does not answer, is left out.
+All domains are asked at the same time. What cannot be had, because a guest has just ended or a
+monitor does not answer, is left out. What QEMU is asked is in
+`stats_answers`, and what is said of disks in `disk_stats`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import trio
 
-from virtbackupd.drivers import disks
-from virtbackupd.drivers.enums import DomainStats, TypedParameterType
-from virtbackupd.drivers.errors import DriverError
+from virtbackupd.drivers.enums import DomainStats, MemoryStat, TypedParameterType, VcpuState
 from virtbackupd.drivers.events import TypedParameter
-from virtbackupd.drivers.interface import BlockStats, DomainStatsRecord
-from virtbackupd.drivers.qemu import disk_figures
-from virtbackupd.drivers.qemu.disk_figures import DiskFigures, FileSizes, Layer
-from virtbackupd.drivers.qemu.process import cpu_times
+from virtbackupd.drivers.interface import DomainStatsRecord
+from virtbackupd.drivers.qemu import disk_figures, disk_stats, guest_memory, kvm_figures
+from virtbackupd.drivers.qemu.process import cpu_times, resident_size
+from virtbackupd.drivers.qemu.processors import thread_times
+from virtbackupd.drivers.qemu.stats_answers import Found, ask
 
 if TYPE_CHECKING:
-    from virtbackupd.drivers.definitions.disk import DiskDefinition
     from virtbackupd.drivers.qemu.domain import QemuDomain
 
-_VCPU_RUNNING: Final = 1
 _INT: Final = int(TypedParameterType.INT)
 _UINT: Final = int(TypedParameterType.UINT)
+_LLONG: Final = int(TypedParameterType.LLONG)
 _ULLONG: Final = int(TypedParameterType.ULLONG)
 _STRING: Final = int(TypedParameterType.STRING)
 
@@ -41,108 +40,166 @@ _NETWORK_FIELDS: Final = {
 }
 """What a host's device sends is what its guest receives."""
 
+_POLLS: Final = ("success", "fail")
+_CPU_FIELDS: Final = (
+    "cpu.time",
+    "cpu.user",
+    "cpu.system",
+    *(f"cpu.haltpoll.{how}.time" for how in _POLLS),
+)
+_THREAD_FIELDS: Final = ("time", "wait", "delay")
+_IOTHREAD_FIELDS: Final = (("poll-max-ns", _ULLONG), ("poll-grow", _UINT), ("poll-shrink", _UINT))
+_RATE_STATES: Final = ("unstarted", "measuring", "measured")
+"""QEMU's words in the order of virDomainDirtyRateStatus."""
+_MEMORY_FIELDS: Final = {
+    tag: f"balloon.{tag.name.lower()}" for tag in MemoryStat if tag is not MemoryStat.LAST_UPDATE
+} | {MemoryStat.LAST_UPDATE: "balloon.last-update"}
+
 Parameters: TypeAlias = list[TypedParameter]
-
-
-class Inquiry(NamedTuple):
-    """One domain and what has been found out about its disks."""
-
-    domain: "QemuDomain"
-    chains: dict[str, list[Layer]]
-    sizes: dict[str, FileSizes]
-    backing: bool
-    """Whether every layer of a chain is wanted."""
 
 
 async def collect(
     domains: Sequence["QemuDomain"], groups: int, *, backing: bool
 ) -> list[DomainStatsRecord]:
     """One record for each domain, in the same order."""
-    chains: dict[bytes, dict[str, list[Layer]]] = {}
-    wanted = [each for each in domains if each.run is not None] if _wants_disks(groups) else []
+    found = [Found(domain, backing) for domain in domains]
     async with trio.open_nursery() as nursery:
-        for domain in wanted:
-            nursery.start_soon(_ask, domain, chains, backing)
+        for each in found:
+            ask(each, groups, nursery)
+        if not groups or groups & DomainStats.BLOCK:
+            nursery.start_soon(_measure, found)
+    return [DomainStatsRecord(each.domain.ref, _params(each, groups)) for each in found]
+
+
+async def _measure(found: "Sequence[Found]") -> None:
+    running = [each for each in found if each.domain.live is not None]
     sizes = await disk_figures.file_sizes(
-        disk for domain in wanted if domain.live for disk in domain.live.disks
+        disk for each in running for disk in each.domain.definition.disks
     )
-    return [
-        DomainStatsRecord(domain.ref, _params(Inquiry(domain, found, sizes, backing), groups))
-        for domain in domains
-        for found in (chains.get(domain.ref.uuid, {}),)
-    ]
+    stored = await disk_figures.stored_sizes(
+        disk for each in found if each.domain.live is None for disk in each.domain.definition.disks
+    )
+    for each in found:
+        each.sizes, each.stored = sizes, stored
 
 
-def _wants_disks(groups: int) -> bool:
-    return not groups or bool(groups & DomainStats.BLOCK)
-
-
-async def _ask(
-    domain: "QemuDomain",
-    chains: dict[bytes, dict[str, list[Layer]]],
-    backing: bool,
-) -> None:
-    try:
-        chains[domain.ref.uuid] = await disk_figures.query(domain)
-        if backing and domain.backup is not None:
-            await domain.backup.refresh()
-    except DriverError:
-        # The domain has ended, or does not answer: the others are reported all the same.
-        return
-
-
-def _params(inquiry: Inquiry, groups: int) -> Parameters:
+def _params(found: Found, groups: int) -> Parameters:
     params: Parameters = []
     for group, read in _GROUPS:
         if not groups or groups & group:
-            params += read(inquiry)
+            params += read(found)
     return params
 
 
-def _state(inquiry: Inquiry) -> Parameters:
-    domain = inquiry.domain
+def _state(found: Found) -> Parameters:
+    domain = found.domain
     return [
         TypedParameter("state.state", _INT, domain.state),
         TypedParameter("state.reason", _INT, domain.reason),
     ]
 
 
-def _cpu(inquiry: Inquiry) -> Parameters:
-    run = inquiry.domain.run
+def _cpu(found: Found) -> Parameters:
+    run = found.domain.run
     if run is None:
         return []
     user, system = cpu_times(run.process.pid)
-    figures = (("cpu.time", user + system), ("cpu.user", user), ("cpu.system", system))
-    return [TypedParameter(name, _ULLONG, value) for name, value in figures]
-
-
-def _balloon(inquiry: Inquiry) -> Parameters:
-    definition, run = inquiry.domain.definition, inquiry.domain.run
-    current = run.balloon if run is not None and run.balloon else definition.current_memory
-    return [
-        TypedParameter("balloon.current", _ULLONG, current),
-        TypedParameter("balloon.maximum", _ULLONG, definition.memory),
+    polled = (kvm_figures.total(found.kvm_vcpus, f"halt_poll_{how}_ns.sum") for how in _POLLS)
+    figures = (user + system, user, system, *polled)
+    params = [
+        TypedParameter(name, _ULLONG, value)
+        for name, value in zip(_CPU_FIELDS, figures, strict=True)
     ]
+    # Cache monitors of a domain are part of what it cannot be defined with.
+    params.insert(3, TypedParameter("cpu.cache.monitor.count", _UINT, 0))
+    return params
 
 
-def _vcpu(inquiry: Inquiry) -> Parameters:
-    definition, run = inquiry.domain.definition, inquiry.domain.run
+def _balloon(found: Found) -> Parameters:
+    domain = found.domain
+    params = [
+        TypedParameter("balloon.current", _ULLONG, guest_memory.current(domain)),
+        TypedParameter("balloon.maximum", _ULLONG, domain.definition.memory),
+    ]
+    if domain.run is None:
+        return params
+    told = [*found.memory, (MemoryStat.RSS, resident_size(domain.run.process.pid))]
+    return params + [TypedParameter(_MEMORY_FIELDS[tag], _ULLONG, value) for tag, value in told]
+
+
+def _vcpu(found: Found) -> Parameters:
+    definition, run = found.domain.definition, found.domain.run
     params = [
         TypedParameter("vcpu.current", _UINT, definition.vcpus),
         TypedParameter("vcpu.maximum", _UINT, definition.max_vcpus),
     ]
-    for index, thread in enumerate(() if run is None else run.cpu_threads):
-        time = sum(cpu_times(run.process.pid, thread)) if run is not None else 0
-        params.append(TypedParameter(f"vcpu.{index}.state", _INT, _VCPU_RUNNING))
-        params.append(TypedParameter(f"vcpu.{index}.time", _ULLONG, time))
+    if run is None:
+        return params
+    for index, (thread, name) in enumerate(zip(run.cpu_threads, run.cpu_objects, strict=True)):
+        prefix = f"vcpu.{index}."
+        params.append(TypedParameter(f"{prefix}state", _INT, VcpuState.RUNNING))
+        times = zip(_THREAD_FIELDS, thread_times(run.process.pid, thread), strict=True)
+        params += [TypedParameter(prefix + name, _ULLONG, value) for name, value in times]
+        params += _prefixed(prefix, found.kvm_vcpus.get(name, ()))
     return params
 
 
-def _interface(inquiry: Inquiry) -> Parameters:
-    """A card without a device on the host has no figures, as in libvirt."""
-    if inquiry.domain.run is None:
+def _vm(found: Found) -> Parameters:
+    return _prefixed("vm.", *found.kvm_vm.values())
+
+
+def _prefixed(prefix: str, *parts: "Iterable[TypedParameter]") -> Parameters:
+    return [TypedParameter(prefix + each.field, each.type, each.value) for part in parts
+            for each in part]  # fmt: skip
+
+
+def _iothread(found: Found) -> Parameters:
+    """In the order of their numbers."""
+    if not found.iothreads:
         return []
-    interfaces = inquiry.domain.definition.interfaces
+    params = [TypedParameter("iothread.count", _UINT, len(found.iothreads))]
+    for number, thread in sorted(found.iothreads.items()):
+        params += (
+            TypedParameter(f"iothread.{number}.{name}", kind, thread[name])
+            for name, kind in _IOTHREAD_FIELDS
+        )
+    return params
+
+
+def _dirty_rate(found: Found) -> Parameters:
+    rate = found.dirty_rate
+    if rate is None:
+        return []
+    return [
+        TypedParameter("dirtyrate.calc_status", _INT, _RATE_STATES.index(rate["status"])),
+        TypedParameter("dirtyrate.calc_start_time", _LLONG, rate["start-time"]),
+        TypedParameter("dirtyrate.calc_period", _INT, rate["calc-time"]),
+        TypedParameter("dirtyrate.calc_mode", _STRING, rate["mode"]),
+        *_measured_rates(rate),
+    ]
+
+
+def _measured_rates(rate: "Mapping[str, Any]") -> Parameters:
+    params = []
+    if "dirty-rate" in rate:
+        params.append(TypedParameter("dirtyrate.megabytes_per_second", _LLONG, rate["dirty-rate"]))
+    for each in rate.get("vcpu-dirty-rate", ()):
+        name = f"dirtyrate.vcpu.{each['id']}.megabytes_per_second"
+        params.append(TypedParameter(name, _ULLONG, each["dirty-rate"]))
+    return params
+
+
+def _nothing(found: Found) -> Parameters:
+    """No event of the host's processors is counted, and no bandwidth is watched."""
+    del found
+    return []
+
+
+def _interface(found: Found) -> Parameters:
+    """A card without a device on the host has no figures, as in libvirt."""
+    if found.domain.run is None:
+        return []
+    interfaces = found.domain.definition.interfaces
     params = [TypedParameter("net.count", _UINT, len(interfaces))]
     for index, interface in enumerate(interfaces):
         if interface.target is not None:
@@ -162,112 +219,19 @@ def _network_params(prefix: str, device: str) -> Parameters:
         return []
 
 
-def _block(inquiry: Inquiry) -> Parameters:
-    params: Parameters = []
-    count = 0
-    for disk in inquiry.domain.definition.disks:
-        for record in _disk_records(inquiry, disk):
-            params += (
-                TypedParameter(f"block.{count}.{name}", kind, value) for name, kind, value in record
-            )
-            count += 1
-    return [TypedParameter("block.count", _UINT, count), *params]
-
-
-def _disk_records(inquiry: Inquiry, disk: "DiskDefinition") -> Iterable[Parameters]:
-    """The disk, and each layer below when that is wanted."""
-    chain = inquiry.chains.get(disk.target, [])
-    first = [TypedParameter("name", _STRING, disk.target)]
-    if disk.source is not None:
-        first.append(TypedParameter("path", _STRING, disk.source))
-    if chain:
-        first += _layer_params(chain[0]) + _size_params(inquiry, disk, chain[0].figures)
-    yield first
-    if inquiry.backing:
-        for layer, below in zip(chain[1:], disk.backing, strict=False):
-            names = [("name", disk.target), ("path", below.source)]
-            yield [TypedParameter(*_string(name)) for name in names] + _layer_params(layer)
-        yield from _backup_records(inquiry.domain, disk.target)
-
-
-def _backup_records(domain: "QemuDomain", target: str) -> Iterable[Parameters]:
-    """The scratch image or target that a backup writes for a disk."""
-    work = domain.backup.work_of(target) if domain.backup is not None else None
-    if work is not None:
-        sizes = {"allocation": work.job.current, "capacity": work.job.total}
-        yield [
-            TypedParameter("name", _STRING, target),
-            TypedParameter("path", _STRING, work.layer.image.path),
-            TypedParameter("backingIndex", _UINT, work.layer.number),
-            *(TypedParameter(name, _ULLONG, size) for name, size in sizes.items()),
-        ]
-
-
-def _string(pair: tuple[str, str]) -> tuple[str, int, str]:
-    return pair[0], _STRING, pair[1]
-
-
-def _layer_params(layer: Layer) -> Parameters:
-    params = []
-    # The number in libvirt-N-format, by which clients name a layer, as in vda[3].
-    number = layer.node.split("-")[1:2]
-    if number and number[0].isdigit():
-        params.append(TypedParameter("backingIndex", _UINT, int(number[0])))
-    values = layer.figures[: len(disks.REQUEST_FIELDS)]
-    params += [
-        TypedParameter(name, _ULLONG, value)
-        for name, value in zip(disks.REQUEST_FIELDS, values, strict=True)
-    ]
-    return params
-
-
-def _size_params(inquiry: Inquiry, disk: "DiskDefinition", figures: DiskFigures) -> Parameters:
-    run = inquiry.domain.run
-    params = [TypedParameter("allocation", _ULLONG, figures.highest)]
-    if run is not None and disk.target in run.capacities:
-        params.append(TypedParameter("capacity", _ULLONG, run.capacities[disk.target]))
-    sizes = inquiry.sizes.get(disk.local_path or "")
-    if sizes is not None:
-        params.append(TypedParameter("physical", _ULLONG, sizes.physical))
-    if figures.threshold:
-        params.append(TypedParameter("threshold", _ULLONG, figures.threshold))
-    return params
-
-
-_Reader: TypeAlias = Callable[[Inquiry], Parameters]
+_Reader: TypeAlias = Callable[[Found], Parameters]
 _GROUPS: Final[tuple[tuple[DomainStats, _Reader], ...]] = (
     (DomainStats.STATE, _state),
     (DomainStats.CPU_TOTAL, _cpu),
     (DomainStats.BALLOON, _balloon),
     (DomainStats.VCPU, _vcpu),
     (DomainStats.INTERFACE, _interface),
-    (DomainStats.BLOCK, _block),
+    (DomainStats.BLOCK, disk_stats.block),
+    (DomainStats.PERF, _nothing),
+    (DomainStats.IOTHREAD, _iothread),
+    (DomainStats.MEMORY, _nothing),
+    (DomainStats.DIRTYRATE, _dirty_rate),
+    (DomainStats.VM, _vm),
 )
 SUPPORTED_GROUPS: Final = sum(int(group) for group, _ in _GROUPS)
 """For callers that enforce their choice."""
-
-
-async def block_stats(domain: "QemuDomain", name: str) -> BlockStats:
-    """The counters of a disk, of all disks together when `name` is empty."""
-    return disks.block_stats(await _total(domain, name))
-
-
-async def block_stats_params(domain: "QemuDomain", name: str) -> Parameters:
-    """The same figures as typed parameters."""
-    total = await _total(domain, name)
-    return disks.block_stats_params(
-        total,
-        read_times=total.read_times,
-        write_times=total.write_times,
-        flush_times=total.flush_times,
-    )
-
-
-async def _total(domain: "QemuDomain", name: str) -> DiskFigures:
-    domain.require_run()
-    only = disks.require_disk(domain.definition, name).target if name else None
-    chains = await disk_figures.query(domain)
-    tops = [
-        chain[0].figures for target, chain in chains.items() if chain and only in (None, target)
-    ]
-    return DiskFigures(*map(sum, zip(*tops, strict=True)))

@@ -4,6 +4,7 @@ A plain image is laid out here without QEMU, in one worker thread for all disks;
 every other format. Only files created here are ever removed. Which disk is copied how is not known.
 """
 
+import logging
 import os
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +26,8 @@ from virtbackupd.drivers.steps import step
 if TYPE_CHECKING:
     from virtbackupd.drivers.qemu.block_nodes import Json
     from virtbackupd.drivers.qemu.domain import QemuDomain
+
+log = logging.getLogger(__name__)
 
 _MEASURING_FAILED: Final = "accurate CPU usage"
 _MEASURING_TRIES: Final = 10
@@ -110,10 +113,13 @@ def create(stores: list[Store]) -> None:
 
 
 def remove_files(paths: list[str]) -> None:
-    """Remove files that were created here. Blocks."""
+    """Remove files that were created here; those that stay are logged. Blocks."""
     for path in paths:
         step(f"remove {Path(path).name}")
-        Path(path).unlink(missing_ok=True)
+        try:
+            Path(path).unlink(missing_ok=True)
+        except OSError as error:
+            log.error("%s is not needed any more, but stays: %s", path, error.strerror)
 
 
 async def attach(domain: "QemuDomain", store: Store) -> None:
@@ -170,7 +176,7 @@ def _create(store: Store) -> None:
 
 def _write_empty(descriptor: int, store: Store) -> None:
     backing = store.backing.image if store.backing and store.names_backing else None
-    below = (backing.path, backing.format) if backing is not None else (None, None)
+    below = (backing.path, backing.driver) if backing is not None else (None, None)
     for offset, data in empty_image(store.capacity, *below):
         os.pwrite(descriptor, data, offset)
 
@@ -198,7 +204,7 @@ def _creation_options(store: Store) -> "Json":
             options["extended-l2"] = True
     if store.backing is not None and store.names_backing:
         image = store.backing.image
-        values = (image.path, image.format)
+        values = (image.path, image.driver)
         options |= dict(zip(_NAMES_BACKING[kind], values, strict=False))
     if store.secret is not None:
         options |= _encryption(kind, store.secret)

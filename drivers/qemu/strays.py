@@ -23,17 +23,26 @@ if TYPE_CHECKING:
 
 _PIDFD_GETFD: Final = 438
 """The system call's number on every architecture that QEMU is built for."""
+_SNDBUFFORCE: Final = 32
+"""SO_SNDBUFFORCE of socket(7), for which Python has no name."""
+_MUCH: Final = 1 << 24
+"""Bytes: more than four times what any socket holds."""
 _PATIENCE: Final = 1.0
 _PAUSE: Final = 0.002
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
-async def hang_up(domain: "QemuDomain", server: "BackupServer | None") -> None:
-    """Let nobody else connect, and return when QEMU has let go of all who have."""
+async def hang_up(
+    domain: "QemuDomain", server: "BackupServer | None", listening: set[int] | None = None
+) -> None:
+    """Let nobody else connect, and return when QEMU has let go of all who have.
+
+    Who calls this again for the same server gives the same set, empty at first.
+    """
     run = domain.run
     if run is None or server is None:
         return
-    look = partial(_shut_down, run.process.pid, server, set())
+    look = partial(_shut_down, run.process.pid, server, set() if listening is None else listening)
     with trio.move_on_after(_PATIENCE):
         while await trio.to_thread.run_sync(look):  # noqa: ASYNC110 - QEMU tells nobody
             await trio.sleep(_PAUSE)
@@ -54,6 +63,8 @@ def _shut_down(pid: int, server: "BackupServer", listening: set[int]) -> bool:
                     else:
                         connected = True
                     found.shutdown(socket.SHUT_RDWR)
+                    # QEMU waits for room before it notices, and on a Unix socket that is made so.
+                    found.setsockopt(socket.SOL_SOCKET, _SNDBUFFORCE, _MUCH)
     return connected
 
 

@@ -28,6 +28,11 @@ class Turn:
         """The call that is at work; empty when none is."""
         return self._holder
 
+    @property
+    def age(self) -> float:
+        """Seconds for which the call has been at work; 0 when none is."""
+        return trio.current_time() - self._since if self._holder else 0.0
+
     @asynccontextmanager
     async def take(self, api: str, domain: str) -> AsyncIterator[None]:
         """Wait for the turn; OperationTimeout names who has it, and for how long already."""
@@ -43,9 +48,8 @@ class Turn:
         with trio.move_on_after(PATIENCE) as scope:
             await self._lock.acquire()
         if scope.cancelled_caught:
-            age = trio.current_time() - self._since
             raise OperationTimeout(
                 f"{api} cannot begin on domain {domain}: {self._holder or 'another call'} has"
-                f" been at work on it for {age:.0f} s",
+                f" been at work on it for {self.age:.0f} s",
                 origin=Origin.NONE,
             )

@@ -14,6 +14,7 @@ from virtbackupd.drivers.interface import Domain, Driver
 from virtbackupd.protocol.idl import Shape
 from virtbackupd.protocol.message import Request
 from virtbackupd.protocol.procedures import Procedure
+from virtbackupd.server.access.absent import ABSENT, NIL
 from virtbackupd.server.access.control import (
     CONNECTION,
     AccessControl,
@@ -46,6 +47,14 @@ LOOKUPS: Final[dict[str, Unknown]] = {
     "SECRET_LOOKUP_BY_USAGE": lambda args: NoSecret.of_usage(args[0], args[1]),
 }
 """Calls whose object is their result, and what is said when it must not be seen."""
+SOUGHT: Final[dict[str, Callable[[Wire], Subject]]] = {
+    "DOMAIN_LOOKUP_BY_NAME": lambda args: _absent(args[0], NIL),
+    "DOMAIN_LOOKUP_BY_UUID": lambda args: _absent("", args[0]),
+    "DOMAIN_LOOKUP_BY_ID": lambda _args: _absent("", NIL),
+    "SECRET_LOOKUP_BY_UUID": lambda args: _secret_subject(args[0]),
+    "SECRET_LOOKUP_BY_USAGE": lambda _args: _secret_subject(NIL),
+}
+"""What they look for, as far as their arguments tell."""
 DEFINING: Final = frozenset({"DOMAIN_DEFINE_XML", "DOMAIN_DEFINE_XML_FLAGS", "DOMAIN_CREATE_XML"})
 """Calls whose object is described by their first argument."""
 
@@ -96,7 +105,11 @@ class Guard:
         session: Session, args: Wire, call: Request,
     ) -> Steps[Any]:  # fmt: skip
         locate = _locator(procedure)
-        subject = CONNECTION if locate is None else locate(session, args)
+        try:
+            subject = CONNECTION if locate is None else locate(session, args)
+        except NoDomain:
+            yield from self._ask_in_vain(procedure, asked, session, _nobody(args[0]))
+            raise
         yield from self._require(procedure, asked, session, subject)
         return (yield handle(session, args, call))
 
@@ -127,7 +140,12 @@ class Guard:
         self, procedure: Procedure, handle: Handler, asked: list[Demand],
         session: Session, args: Wire, call: Request,
     ) -> Steps[Any]:  # fmt: skip
-        found = yield handle(session, args, call)
+        try:
+            found = yield handle(session, args, call)
+        except (NoDomain, NoSecret):
+            subject = SOUGHT[procedure.name](args)
+            yield from self._ask_in_vain(procedure, asked, session, subject, again=False)
+            raise
         subject = (
             domain_subject(session.driver, found)
             if isinstance(found, DomainRef)
@@ -147,10 +165,26 @@ class Guard:
         name, uuid = session.driver.named_in(args[0])
         subjects = yield from _concerned(session.driver, name, uuid)
         for subject in subjects:
-            yield from self._all_allowed(procedure, asked, session, subject)
+            # The name of what has this UUID may not be known to whoever asks.
+            yield from self._all_allowed(procedure, asked, session, subject, subjects[0])
         return (yield handle(session, args, call))
 
     # Deciding
+    def _ask_in_vain(
+        self, procedure: Procedure, asked: list[Demand], session: Session, subject: Subject,
+        *, again: bool = True,
+    ) -> Steps[None]:  # fmt: skip
+        """About what is not there: as much work, and as many lines, as about what is hidden.
+
+        Otherwise the time that the answer takes would tell one from the other. With `again`, who
+        is refused is looked at once more, as in `_require`.
+        """
+        try:
+            yield from self._all_allowed(procedure, asked, session, subject)
+        except AccessDenied:
+            if again:
+                yield self._may(session, _HIDDEN[subject.kind][0], subject)
+
     def _require(
         self, procedure: Procedure, asked: list[Demand], session: Session, subject: Subject
     ) -> Steps[None]:
@@ -166,12 +200,14 @@ class Guard:
             raise
 
     def _all_allowed(
-        self, procedure: Procedure, asked: list[Demand], session: Session, subject: Subject
-    ) -> Steps[None]:
+        self, procedure: Procedure, asked: list[Demand], session: Session, subject: Subject,
+        called: Subject | None = None,
+    ) -> Steps[None]:  # fmt: skip
+        """AccessDenied, which speaks of `called` if that is given."""
         for demand in asked:
             if not (yield self._may(session, demand.permission, subject)):
                 self._tell(procedure, session, demand, subject)
-                raise AccessDenied(_reason(demand.permission, subject))
+                raise AccessDenied(_reason(demand.permission, called or subject))
 
     def _tell(
         self, procedure: Procedure, session: Session, demand: Demand, subject: Subject
@@ -207,7 +243,7 @@ def domain_subject(driver: Driver, ref: DomainRef) -> Subject:
     try:
         domain = driver.domain_by_uuid(ref.uuid)
     except NoDomain:
-        return Subject("domain", ref.name, ref.uuid)
+        return _absent(ref.name, ref.uuid)
     return Subject("domain", domain.ref.name, domain.ref.uuid, domain)
 
 
@@ -252,6 +288,16 @@ _LOCATORS: Final[dict[str, Locate]] = {
 
 def _existing(domain: Domain) -> Subject:
     return Subject("domain", domain.ref.name, domain.ref.uuid, domain)
+
+
+def _nobody(named: Wire) -> Subject:
+    """A domain that is not there, as whoever asks for it has it: it, or the owner of a part."""
+    name, uuid = named[-1][:2] if isinstance(named[-1], tuple) else named[:2]
+    return _absent(name, uuid)
+
+
+def _absent(name: str, uuid: bytes) -> Subject:
+    return Subject("domain", name, uuid, ABSENT)
 
 
 def _concerned(driver: Driver, name: str, uuid: bytes) -> Steps[list[Subject]]:

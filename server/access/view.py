@@ -9,7 +9,7 @@ from typing import Any
 
 from virtbackupd.drivers.errors import NoDomain
 from virtbackupd.drivers.events import DomainRef, SecretRef
-from virtbackupd.drivers.interface import Answer, Domain, DomainStatsRecord, Driver
+from virtbackupd.drivers.interface import Answer, DomainStatsRecord, Driver
 from virtbackupd.server.access.control import Steps, Verdict, run
 
 SeesDomain = Callable[[DomainRef], Verdict]
@@ -59,14 +59,16 @@ class DriverView:
     def _asked(self, domains: Sequence[bytes]) -> Steps[list[DomainRef]]:
         if not domains:
             return (yield from _seen(self._driver.list_all_domains(0), self._sees_domain))
-        known = [domain.ref for domain in map(self._maybe, domains) if domain is not None]
-        return (yield from _seen(known, self._sees_domain))
+        asked = [self._ref(uuid) for uuid in domains]
+        seen = yield from _seen(asked, self._sees_domain)
+        return [ref for ref in seen if ref.name]
 
-    def _maybe(self, uuid: bytes) -> Domain | None:
+    def _ref(self, uuid: bytes) -> DomainRef:
+        """Without a name when there is none: to be decided about all the same, as if hidden."""
         try:
-            return self._driver.domain_by_uuid(uuid)
+            return self._driver.domain_by_uuid(uuid).ref
         except NoDomain:
-            return None
+            return DomainRef("", uuid, -1)
 
 
 def _seen(found: object, sees: Callable[[Any], Verdict]) -> Steps[list[Any]]:

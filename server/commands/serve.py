@@ -13,7 +13,7 @@ from virtbackupd.server.commands.failing import fail
 from virtbackupd.server.commands.settings_options import gathered, takes_settings
 from virtbackupd.server.config import ConfigError, Settings
 from virtbackupd.server.logs import LogOutputError, Logs, follow, open_logs
-from virtbackupd.server.reloading import Reloading
+from virtbackupd.server.reloading import Reloading, tell_tables_later
 from virtbackupd.server.settings_file import Loaded
 from virtbackupd.server.startup import StartError, start
 
@@ -41,18 +41,27 @@ def serve(**given: object) -> None:
 
 
 def _tell(loaded: Loaded) -> None:
-    for warning in loaded.warnings:
-        log.warning("%s", warning)
+    _warn(loaded)
     for remark in loaded.remarks:
         log.info("%s", remark)
 
 
+def _warn(loaded: Loaded) -> None:
+    for warning in loaded.warnings:
+        log.warning("%s", warning)
+
+
 def _run(loaded: Loaded, logs: Logs, given: Mapping[str, object]) -> None:
+    latest = loaded
+
     def load() -> Settings:
-        return gathered(given).settings
+        nonlocal latest
+        latest = gathered(given)
+        _warn(latest)
+        return latest.settings
 
     reloading = Reloading(load)
-    reloading.hooks.append(follow(logs))
+    reloading.hooks += [follow(logs), tell_tables_later(loaded.tables, lambda: latest.tables)]
     try:
         start(loaded.settings, loaded.tables, logs=logs, reloading=reloading)
     except StartError as error:

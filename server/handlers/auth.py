@@ -8,9 +8,9 @@ from collections.abc import Awaitable
 from virtbackupd.drivers.errors import InternalError, Origin
 from virtbackupd.protocol.message import Request
 from virtbackupd.server import audit
-from virtbackupd.server.errors import AuthenticationFailed
+from virtbackupd.server.errors import AuthenticationFailed, AuthenticationUnavailable
 from virtbackupd.server.login import SaslLogin, Step
-from virtbackupd.server.session import Session
+from virtbackupd.server.session import Session, Stage
 from virtbackupd.server.translate import Handler, Wire
 
 
@@ -20,6 +20,7 @@ def _list(session: Session, _args: Wire, _call: Request) -> Wire:
 
 def _sasl(session: Session) -> SaslLogin:
     if session.login.sasl is None:
+        _asked_wrongly(session, "sasl")
         raise AuthenticationFailed("this socket asks for no SASL authentication; open it directly")
     return session.login.sasl
 
@@ -29,7 +30,7 @@ def _init(session: Session, _args: Wire, _call: Request) -> Wire:
     try:
         return (login.mechanisms(),)
     except AuthenticationFailed:
-        _failed(session, login)
+        _failed(session, "sasl", login.name)
         raise
 
 
@@ -49,7 +50,7 @@ async def _taken(session: Session, login: SaslLogin, waiting: Awaitable[Step]) -
     try:
         data, identity = await waiting
     except AuthenticationFailed:
-        _failed(session, login)
+        _failed(session, "sasl", login.name)
         raise
     if identity is not None:
         session.authenticated(identity)
@@ -57,23 +58,28 @@ async def _taken(session: Session, login: SaslLogin, waiting: Awaitable[Step]) -
     return int(identity is not None), int(data is None), data or b""
 
 
-def _failed(session: Session, login: SaslLogin) -> None:
-    """Strangers may not fill the log as fast as they can ask."""
-    audit.login(session, "sasl", login.name, "failed")
-    if login.exhausted:
-        session.link.close_after_reply()
+def _failed(session: Session, method: str, name: str = "") -> None:
+    audit.login(session, method, name, "failed")
+    session.turn_away()
+
+
+def _asked_wrongly(session: Session, method: str) -> None:
+    """By a method that the socket does not offer; who is known already may be mistaken."""
+    if session.stage is Stage.CONNECTED:
+        _failed(session, method)
 
 
 async def _polkit(session: Session, _args: Wire, _call: Request) -> Wire:
     login = session.login.polkit
     if login is None:
+        _asked_wrongly(session, "polkit")
         raise InternalError(
             "this socket asks for no polkit authentication; open it directly", origin=Origin.RPC
         )
     try:
         session.authenticated(await login.check())
-    except AuthenticationFailed:
-        audit.login(session, "polkit", "", "failed")
+    except (AuthenticationFailed, AuthenticationUnavailable):
+        _failed(session, "polkit")
         raise
     audit.login(session, "polkit", "", "success")
     return (1,)

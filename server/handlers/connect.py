@@ -3,7 +3,7 @@
 Knows no socket: closing is asked of the link.
 """
 
-from virtbackupd.drivers.errors import InternalError, InvalidArgument, NoConnection, Origin
+from virtbackupd.drivers.errors import InternalError, InvalidArgument, Origin
 from virtbackupd.drivers.profiles import CONNECTION_FEATURES
 from virtbackupd.protocol.message import Request
 from virtbackupd.server.session import Session, Stage
@@ -25,7 +25,7 @@ def _open(session: Session, args: Wire, _call: Request) -> None:
     if session.stage is Stage.OPEN:
         raise InternalError(f"this connection is open already, as {session.uri}", origin=Origin.RPC)
     if name is None:
-        raise NoConnection("no URI was given; an empty one picks the default", origin=Origin.RPC)
+        raise InternalError("no URI was given; an empty one picks the default", origin=Origin.RPC)
     session.open(name, read_only=bool(flags & READ_ONLY))
 
 

@@ -7,7 +7,7 @@ would otherwise fall back to polling.
 
 from collections.abc import Callable
 
-from virtbackupd.drivers.errors import InternalError
+from virtbackupd.drivers.errors import InternalError, Origin
 from virtbackupd.protocol.message import Request
 from virtbackupd.server.event_forms import EVENT_COUNTS, LEGACY_COUNT, Family
 from virtbackupd.server.events import Registration
@@ -20,7 +20,7 @@ LIFECYCLE = 0
 
 def _check_id(event_id: int, count: int) -> None:
     if not 0 <= event_id < count:
-        raise InternalError(f"unsupported event ID {event_id}")
+        raise InternalError(f"unsupported event ID {event_id}", origin=Origin.RPC)
 
 
 def _register(family: Family) -> Handler:

@@ -54,7 +54,9 @@ def _limited(found: Sequence[Any], args: Wire) -> Wire:
 
 
 def _counted(found: Sequence[Any], args: Wire) -> Wire:
-    return (found[: args[0]], len(found[: args[0]]))
+    """Without room the client asks how much it needs."""
+    given = found[: args[0]]
+    return (given, len(given) if args[0] else len(found))
 
 
 def _all_counted(found: Sequence[Any], _args: Wire) -> Wire:

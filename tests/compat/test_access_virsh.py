@@ -43,14 +43,18 @@ def virsh(daemon: Daemon, *words: str) -> str:
     return run("virsh", "-c", daemon.uri, *words)
 
 
-def refusal(daemon: Daemon, *words: str) -> str:
-    done = subprocess.run(
+def outcome(daemon: Daemon, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         ["virsh", "-c", daemon.uri, *words],
         capture_output=True,
         text=True,
         timeout=TOOL_DEADLINE,
         check=False,
     )
+
+
+def refusal(daemon: Daemon, *words: str) -> str:
+    done = outcome(daemon, *words)
     assert done.returncode != 0, done.stdout
     return done.stderr
 
@@ -99,7 +103,7 @@ def test_rules_are_read_again(tmp_path_factory: pytest.TempPathFactory) -> None:
         refusal(started, "list")
         rules.write_text("trust_owner = false\n[[rules]]\nmay = ['read']\n")
         started.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: "reading the configuration again" in started.log, "the reload")
+        wait_until(lambda: outcome(started, "list").returncode == 0, "the new rules hold")
         assert virsh(started, "list", "--name").split() == ["test"]
 
 

@@ -48,7 +48,7 @@ def test_a_wrong_file_is_refused_in_one_line(short_dir: Path, text: str, complai
         serve_command(short_dir, ("--faults", str(path))),
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     assert done.returncode == 1

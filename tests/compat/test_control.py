@@ -43,7 +43,7 @@ class Endpoint:
             self.uri + path, body, {"Content-Type": "application/json"}
         )
         try:
-            with urllib.request.urlopen(request, timeout=20) as reply:
+            with urllib.request.urlopen(request, timeout=60) as reply:
                 return json.load(reply)
         except urllib.error.HTTPError as error:
             with error:
@@ -192,7 +192,7 @@ def test_an_endpoint_for_everybody_has_to_be_asked_for(short_dir: Path) -> None:
         serve_command(short_dir, ["--control", "0.0.0.0:0"]),
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     assert (done.returncode, done.stdout) == (1, "")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from daemon_process import Daemon
+from tools import TOOL_DEADLINE, free_port
 
 from virtbackupd.drivers.faults.rule_file import FaultFile
 from virtbackupd.drivers.memory.world import load_world
@@ -32,6 +33,8 @@ PAGES_WITH_COMMANDS = [page for page in PAGES if blocks(page, "sh")]
 @pytest.mark.parametrize("page", PAGES_WITH_COMMANDS, ids=lambda page: page.stem)
 def test_commands_of_a_page_work(page: Path, daemon: Daemon, short_dir: Path) -> None:
     script = "set -euo pipefail\n" + "\n".join(blocks(page, "sh"))
+    # The port that pages name is the usual one of NBD and may be in use here.
+    script = script.replace("10809", str(free_port()))
     folder = short_dir / "cwd"
     folder.mkdir()
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -42,7 +45,7 @@ def test_commands_of_a_page_work(page: Path, daemon: Daemon, short_dir: Path) ->
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=120,
+        timeout=TOOL_DEADLINE,
         check=False,
     )
     assert done.returncode == 0, done.stdout

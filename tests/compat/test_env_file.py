@@ -95,7 +95,7 @@ def test_a_file_that_cannot_be_written_is_refused_in_one_line(short_dir: Path) -
         serve_command(short_dir, ("--env-file", str(file))),
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     assert done.returncode == 1

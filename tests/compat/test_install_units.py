@@ -60,6 +60,12 @@ def test_configuration_is_taken(root: Path) -> None:
     assert loaded.tables == {"qemu": {"user": "virtbackupd-qemu"}}
 
 
+def test_keys_can_be_appended_to_the_configuration(root: Path, tmp_path: Path) -> None:
+    text = (root / "etc/virtbackupd/virtbackupd.conf").read_text()
+    (tmp_path / "conf").write_text(f"{text}max_clients = 7\n")
+    assert load_settings(tmp_path / "conf").settings.max_clients == 7
+
+
 def test_configuration_that_is_there_stays(root: Path) -> None:
     path = root / "etc/virtbackupd/virtbackupd.conf"
     path.write_text("max_clients = 7\n")

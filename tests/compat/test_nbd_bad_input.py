@@ -31,7 +31,7 @@ def served(machine: libvirt.virDomain, short_dir: Path) -> Iterator[Path]:
 def dial(served: Path) -> socket.socket:
     """A connection that has read the greeting."""
     client = socket.socket(socket.AF_UNIX)
-    client.settimeout(10)
+    client.settimeout(60)
     client.connect(str(served))
     assert client.recv(GREETING, socket.MSG_WAITALL)[:8] == b"NBDMAGIC"
     return client

@@ -9,6 +9,7 @@ from binding import guest, wait_until
 from documents import checkpoint_xml, pull_xml, unix_server
 from tools import (
     SYSTEM_PYTHON,
+    TOOL_DEADLINE,
     copy_export,
     dirty_ranges,
     images_equal,
@@ -83,7 +84,7 @@ def test_an_image_copied_under_writes_is_the_frozen_one(
     with subprocess.Popen(["nbdcopy", uri, str(short_dir / "during.raw")]) as copier:
         for megabyte in range(32):
             guest(test, "vda", f"write -P {megabyte} {megabyte}M 1M")
-        assert copier.wait(30) == 0
+        assert copier.wait(TOOL_DEADLINE) == 0
     images_equal(before, short_dir / "during.raw", "raw", "raw")
     run("qemu-img", "compare", "-f", "raw", "-F", "raw", before, uri)
     test.abortJob()
@@ -113,7 +114,7 @@ def test_a_connected_reader_notices_the_end(machine: libvirt.virDomain, frozen: 
         assert reader.stdout.readline() == "on\n"
         machine.abortJob()
         wait_until(lambda: machine.jobStats()["type"] == 0, "the backup ends")
-        assert reader.communicate("go\n", 15)[0] == "gone\n"
+        assert reader.communicate("go\n", TOOL_DEADLINE)[0] == "gone\n"
 
 
 def test_readers_come_and_go_without_ending_the_backup(

@@ -24,7 +24,7 @@ from binding import connected, wait_until
 from image import all_instructions, argument_list, in_place, instructions
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from tools import free_port, nbd_read, run
+from tools import TOOL_DEADLINE, free_port, nbd_read, run
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("protocol", "server", "drivers", "testing")
@@ -154,7 +154,7 @@ def test_a_source_archive_holds_the_protocol_as_text(wheel: Path, folder: Path) 
         cwd=folder / "source",
         check=True,
         capture_output=True,
-        timeout=60,
+        timeout=TOOL_DEADLINE,
     )
     (archive,) = (folder / "sdist").iterdir()
     with tarfile.open(archive) as opened:
@@ -214,6 +214,21 @@ def test_what_the_image_copies_is_in_the_repository_and_not_ignored() -> None:
     assert set(copied) == {*SOURCES, *PACKAGES}
 
 
+def own_folder() -> str:
+    """The one that the image's last command makes."""
+    return shlex.split(instructions("RUN")[-1])[-1]
+
+
+def test_all_that_the_image_writes_is_in_one_folder_that_any_user_may_write_to() -> None:
+    """An engine may mount a tmpfs there that belongs to root and takes over the folder's mode."""
+    words = shlex.split(instructions("RUN")[-1])
+    assert words[words.index("-m") + 1] == "1777"
+    entry = argument_list(instructions("ENTRYPOINT")[0])
+    written = {entry[entry.index(option) + 1] for option in ("--socket-dir", "--state-dir")}
+    assert written == {own_folder()}
+    assert not own_folder().startswith("/run/")
+
+
 def others_reach(path: Path) -> bool:
     return all(folder.stat().st_mode & 0o001 for folder in path.resolve().parents)
 
@@ -230,13 +245,12 @@ def as_nobody(words: Sequence[str]) -> list[str]:
 def container(installed: Path, root: Path, *options: str) -> Iterator[str]:
     """The image's entry point, running; gives the URI that reaches it over TCP."""
     (line,) = instructions("ENTRYPOINT")
-    for place in shlex.split(instructions("RUN")[-1])[-2:]:
-        (root / place[1:]).mkdir(parents=True)
-        if as_nobody(())[len(SETPRIV) :]:
-            os.chown(root / place[1:], NOBODY, NOBODY)
+    place = own_folder()
+    (root / place[1:]).mkdir(parents=True)
+    (root / place[1:]).chmod(0o1777)
     words = in_place(argument_list(line), installed / "bin", root)
     words[words.index("0.0.0.0:16509")] = "0.0.0.0:0"
-    told = root / "run" / "virtbackupd" / "env"
+    told = root / place[1:] / "env"
     environment = {"HOME": str(root), "PATH": "/usr/bin:/bin"}
     command = as_nobody([*words, "--env-file", str(told), *options])
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
@@ -246,7 +260,7 @@ def container(installed: Path, root: Path, *options: str) -> Iterator[str]:
             yield dict(line.split("=", 1) for line in told.read_text().splitlines())[TCP_URI]
         finally:
             process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
 """Push backups: what the written images hold, chains, reuse of files, progress."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import libvirt
 import pytest
-from binding import guest, wait_until
+from binding import connected, guest, hold_push, release_push, wait_until
+from daemon_process import running_daemon
 from documents import checkpoint_xml, pull_xml, push_disk, push_xml, unix_server
 from tools import copy_export, image_info, images_equal, run, unix_uri
 
@@ -165,30 +167,53 @@ def test_reuse_of_a_device(domain: libvirt.virDomain, short_dir: Path) -> None:
 @pytest.mark.only("memory")
 def test_the_image_is_frozen_at_begin(machine: libvirt.virDomain, short_dir: Path) -> None:
     guest(machine, "vda", "write -P 1 0 4M")
+    hold_push(machine)
     machine.backupBegin(push_xml(push_disk("vda", short_dir / "full", "raw")), None)
-    machine.blockJobSetSpeed("vda", 1)
     guest(machine, "vda", "write -P 2 0 4M")
-    machine.blockJobSetSpeed("vda", 0)
+    release_push(machine)
     wait_until(lambda: idle(machine), "the push ends")
     with (short_dir / "full").open("rb") as image:
         assert image.read(4 << 20) == b"\1" * (4 << 20)
 
 
-@pytest.mark.only("memory")
-def test_progress_can_be_watched(domain: libvirt.virDomain, short_dir: Path) -> None:
-    domain.backupBegin(push_xml(push_disk("vda", short_dir / "full")), None)
-    domain.blockJobSetSpeed("vda", 4)
+SLOW_WORLD = """
+[backup]
+rate = "64 KiB"
+[[domains]]
+name = "slow"
+[[domains.disks]]
+target = "vda"
+size = "64 MiB"
+seed = 1
+"""
+
+
+@pytest.fixture
+def slow(short_dir: Path) -> Iterator[libvirt.virDomain]:
+    """A domain whose pushes take a quarter of an hour unless somebody changes that."""
+    world = short_dir / "slow.toml"
+    world.write_text(SLOW_WORLD)
+    with (
+        running_daemon(short_dir, "--world", str(world)) as daemon,
+        connected(daemon.uri) as connection,
+    ):
+        yield connection.lookupByName("slow")
+
+
+def test_progress_can_be_watched(slow: libvirt.virDomain, short_dir: Path) -> None:
+    slow.backupBegin(push_xml(push_disk("vda", short_dir / "full")), None)
+    slow.blockJobSetSpeed("vda", 1)
     seen: set[int] = set()
 
     def two_steps() -> bool:
-        stats = domain.jobStats()
+        stats = slow.jobStats()
         assert stats["disk_processed"] + stats["disk_remaining"] == stats["disk_total"]
         seen.add(stats["disk_processed"])
         return len(seen) > 1
 
     wait_until(two_steps, "figures advance")
-    domain.blockJobSetSpeed("vda", 0)
-    wait_until(lambda: idle(domain), "the push ends")
+    slow.blockJobSetSpeed("vda", 0)
+    wait_until(lambda: idle(slow), "the push ends")
 
 
 def test_backup_and_checkpoint_of_one_instant(machine: libvirt.virDomain, short_dir: Path) -> None:

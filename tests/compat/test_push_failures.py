@@ -5,7 +5,7 @@ from pathlib import Path
 
 import libvirt
 import pytest
-from binding import Recorder, error_code, guest, wait_until
+from binding import Recorder, error_code, guest, hold_push, wait_until
 from documents import checkpoint_xml, push_disk, push_xml
 from tiny_disk import mounted_tiny_disk
 
@@ -94,8 +94,8 @@ def test_reused_files_are_never_removed(filled: libvirt.virDomain, tiny_disk: Pa
 
 @pytest.mark.only("memory")
 def test_an_aborted_push(filled: libvirt.virDomain, short_dir: Path) -> None:
+    hold_push(filled)
     filled.backupBegin(push_xml(push_disk("vda", short_dir / "full")), None)
-    filled.blockJobSetSpeed("vda", 1)
     filled.abortJob()
     stats = ended(filled)
     assert stats["type"] == libvirt.VIR_DOMAIN_JOB_CANCELLED
@@ -107,8 +107,8 @@ def test_an_aborted_push(filled: libvirt.virDomain, short_dir: Path) -> None:
 def test_destroying_the_machine_removes_the_image(
     filled: libvirt.virDomain, short_dir: Path
 ) -> None:
+    hold_push(filled)
     filled.backupBegin(push_xml(push_disk("vda", short_dir / "full")), None)
-    filled.blockJobSetSpeed("vda", 1)
     filled.destroy()
     assert filled.jobStats(COMPLETED)["type"] == libvirt.VIR_DOMAIN_JOB_CANCELLED
     wait_until(lambda: not (short_dir / "full").exists(), "the image is removed")

@@ -14,6 +14,8 @@ from tools import free_port
 THREADS = 8
 ROUNDS = 25
 VDA = "<disk name='vda'/>"
+JOB_WAIT = 30.0
+"""Seconds that libvirt lets a second backup wait before it refuses it."""
 
 
 def together(*calls: Callable[[], object]) -> list[object]:
@@ -82,7 +84,7 @@ def test_two_clients_race_to_begin(
     started = time.monotonic()
     codes = together(*[lambda number=number: begin(number) for number in range(4)])
     assert sorted(map(str, codes)) == ["0", "68", "68", "68"]
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < JOB_WAIT
     assert len(machine.listAllCheckpoints()) == 1
 
 

@@ -166,7 +166,7 @@ def test_a_pull_without_room_is_told_by_events(
     kind = libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE
     host.domainEventRegisterAny(linux.machine, kind, recorder, "told")
     pull_without_room(linux, short_dir, tiny)
-    suspended, resumed = recorder.wait(2)
+    suspended, resumed = recorder.wait(2)[:2]
     failed = libvirt.VIR_DOMAIN_EVENT_SUSPENDED_IOERROR
     assert suspended[-2:] == (libvirt.VIR_DOMAIN_EVENT_SUSPENDED, failed)
     assert resumed[-2] == libvirt.VIR_DOMAIN_EVENT_RESUMED

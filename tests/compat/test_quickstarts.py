@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from binding import wait_until
 from image import argument_list, in_place, instructions
-from tools import free_port
+from tools import TOOL_DEADLINE, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "quickstart-container.md").read_text()
@@ -22,7 +22,7 @@ STEP = re.compile(r"^ +- name: (.+)\n +run: \|\n((?: {10}.*\n)+)", re.MULTILINE)
 PROGRAMS = Path(sys.executable).parent
 ENGINE = """#!/bin/sh
 case $1 in
-build) shift; [ "$*" = "--file Containerfile --tag virtbackupd ." ] ;;
+build) shift; [ "$*" = "--format docker --file Containerfile --tag virtbackupd ." ] ;;
 run) while [ "$1" != virtbackupd ]; do shift; done
     shift
     {entry} "$@" > {root}/log 2>&1 &
@@ -42,7 +42,7 @@ def pasted(script: str, folder: Path, **variables: str) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
+        timeout=TOOL_DEADLINE,
         check=False,
     )
     assert done.returncode == 0, done.stdout
@@ -66,9 +66,9 @@ def test_the_commands_of_the_container_page(short_dir: Path, ports: dict[str, st
     engine = short_dir / "podman"
     engine.write_text(ENGINE.format(entry=shlex.join(words), root=short_dir))
     engine.chmod(0o700)
-    for place in ("run", "var/lib"):
-        (short_dir / place).mkdir(parents=True)
-    socket = short_dir / "run" / "virtbackupd" / "libvirt-sock"
+    own = short_dir / "var" / "lib" / "virtbackupd"
+    own.mkdir(parents=True)
+    socket = own / "libvirt-sock"
     try:
         pasted(moved(BASH, ports), short_dir)
     finally:
@@ -77,6 +77,12 @@ def test_the_commands_of_the_container_page(short_dir: Path, ports: dict[str, st
         if socket.exists():
             subprocess.run([engine, "stop"], check=False)
     wait_until(lambda: not socket.exists(), "the daemon stops")
+
+
+def test_all_that_the_image_writes_is_on_a_tmpfs_of_the_page() -> None:
+    entry = argument_list(instructions("ENTRYPOINT")[0])
+    written = {entry[entry.index(option) + 1] for option in ("--socket-dir", "--state-dir")}
+    assert written <= set(re.findall(r"--tmpfs (\S+)", BASH))
 
 
 def test_published_ports_are_those_of_the_image() -> None:

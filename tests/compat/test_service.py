@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from binding import connected, wait_until
-from daemon_process import running_daemon, serve_command
+from daemon_process import READY_DEADLINE, STOP_DEADLINE, running_daemon, serve_command
 from datagrams import listening_at
 from tools import run
 
@@ -68,7 +69,7 @@ def service(
         finally:
             if process.poll() is None:
                 process.terminate()
-                process.wait(10)
+                process.wait(STOP_DEADLINE)
     assert "Traceback" not in (root / "daemon.log").read_text()
 
 
@@ -110,6 +111,36 @@ def test_reload_is_announced_and_changes_the_log(short_dir: Path, notified: sock
     assert told["duration"] > 0
 
 
+PING = struct.pack(">IIIiiIi", 28, 0x6B656570, 1, 1, 2, 0, 0)
+KNOWS_KEEPALIVE = struct.pack(">IIIiiIii", 32, 0x20008086, 1, 60, 0, 0, 0, 10)
+
+
+def test_reload_changes_keepalive_and_who_may_open_the_sockets(
+    short_dir: Path, notified: socket.socket
+) -> None:
+    file, path = short_dir / "conf", short_dir / "run" / "libvirt-sock"
+    file.write_text("keepalive_interval = -1\n")
+    more = {"NOTIFY_SOCKET": str(short_dir / "notify")}
+    with (
+        service(short_dir, "--config", str(file), environment=more) as process,
+        socket.socket(socket.AF_UNIX) as client,
+    ):
+        word(notified)
+        client.connect(str(path))
+        client.settimeout(READY_DEADLINE)
+        client.sendall(KNOWS_KEEPALIVE)
+        file.write_text('keepalive_interval = 1\nunix_sock_rw_perms = "0660"\n')
+        process.send_signal(signal.SIGHUP)
+        assert word(notified)["RELOADING"] == "1"
+        assert word(notified)["STATUS"] == "Ready"
+        assert path.stat().st_mode & 0o777 == 0o660
+        received = b""
+        while PING not in received:
+            chunk = client.recv(4096)
+            assert chunk
+            received += chunk
+
+
 def test_reload_of_a_wrong_file_leaves_all_as_it_was(
     short_dir: Path, notified: socket.socket
 ) -> None:
@@ -130,10 +161,12 @@ def test_passed_sockets_serve_instead_of_our_own(short_dir: Path) -> None:
         for each, name in zip((rw, ro), names, strict=True):
             each.bind(str(short_dir / name))
             each.listen()
-        with service(short_dir, passed=(rw, ro)) as process:
+        with service(short_dir, passed=(ro, rw)) as process:
             assert process.stdout is not None
             assert process.stdout.readline().startswith("ready: 2 sockets")
             uri = f"test+unix:///default?socket={short_dir}/given"
+            announced = [process.stdout.readline() for _ in range(5)]
+            assert f"try: virsh -c '{uri}' list --all\n" in announced
             assert "test" in run("virsh", "-c", uri, "list", "--name")
             with connected(f"{uri}-ro") as connection:
                 assert connection.listAllDomains()
@@ -145,7 +178,7 @@ def test_idle_daemon_ends_by_itself(short_dir: Path) -> None:
     world = short_dir / "world.toml"
     world.write_text('[[domains]]\nname = "off"\nstate = "shutoff"\n')
     with service(short_dir, "--timeout", "1", "--world", str(world)) as process:
-        assert process.wait(20) == 0
+        assert process.wait(STOP_DEADLINE) == 0
 
 
 def test_group_and_permissions_of_the_sockets(short_dir: Path) -> None:

@@ -46,8 +46,8 @@ def test_good_certificate_comes_in(daemon: Daemon, pki: Pki) -> None:
     assert "test" in run_virsh(uri(daemon, folder), "list", "--all", "--name")
 
 
-def refusal(daemon: Daemon, folder: Path) -> str:
-    return run_virsh(uri(daemon, folder), "list", status=1)
+def refusal(daemon: Daemon, folder: Path, more: str = "") -> str:
+    return run_virsh(uri(daemon, folder) + more, "list", status=1)
 
 
 def test_connection_says_that_it_is_secure(daemon: Daemon, pki: Pki) -> None:
@@ -76,6 +76,8 @@ def test_name_that_is_not_on_the_list_is_refused(daemon: Daemon, pki: Pki) -> No
     refusal(daemon, pki.client("unlisted", pki.authority.sign("somebody else")))
     told = "CN=somebody else' is not in tls_allowed_dn_list"
     wait_until(lambda: told in daemon.log, "the refusal")
+    audited = "action=login method=tls transport=tls address=127.0.0.1:"
+    wait_until(lambda: audited in daemon.log, "the audit line")
 
 
 def test_expired_certificate_is_refused(daemon: Daemon, pki: Pki) -> None:
@@ -96,6 +98,8 @@ def test_client_without_certificate_is_refused(daemon: Daemon, pki: Pki) -> None
     folder = pki.root / "nothing"
     pki.authority.write(folder / "cacert.pem")
     refusal(daemon, folder)
+    told = refusal(daemon, folder, "&tls_priority=NORMAL:-VERS-TLS1.3")
+    assert "A TLS fatal alert has been received" in told
 
 
 def test_client_that_does_not_trust_the_server_leaves(daemon: Daemon, pki: Pki) -> None:
@@ -155,6 +159,18 @@ def test_gnutls_finds_the_same_versions(
     host, port = address(daemon)
     done = outcome("gnutls-cli", *options, key, "--priority", priority, "--port", port, host)
     assert ("Handshake was completed" in done) is spoken
+
+
+def test_priority_narrows_down_what_is_spoken(pki: Pki, short_dir: Path) -> None:
+    folder = pki.client("narrow", pki.authority.sign("good client"))
+    pair = ("-cert", str(folder / "clientcert.pem"), "-key", str(folder / "clientkey.pem"))
+    weaker = ("-ciphersuites", "TLS_AES_128_GCM_SHA256")
+    with serving(short_dir, pki, 'tls_priority = "SECURE256:-VERS-TLS1.2"') as daemon:
+        assert run_virsh(uri(daemon, folder), "list", "--all", "--name") == "test"
+        assert "Cipher is (NONE)" in openssl(daemon, "-tls1_2", *pair)
+        openssl(daemon, "-tls1_3", *weaker, *pair)
+        told = "TLS_AES_128_GCM_SHA256 is not in tls_priority"
+        wait_until(lambda: told in daemon.log, "the refusal")
 
 
 def test_plain_call_on_the_tls_port_is_cut_off(daemon: Daemon) -> None:

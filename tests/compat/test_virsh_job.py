@@ -1,9 +1,47 @@
 """virsh domjobinfo, domjobabort and blockjob: figures while a backup runs and after its end."""
 
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
 import pytest
+import slow_pushes
+from daemon_process import Daemon, running_daemon, running_qemu_daemon
 from virsh_guest import Guest, until
 
 DRIVERS = ("memory", "qemu")
+SPEED = 4 << 20
+"""Bytes per second of a slow push: the half gigabyte of `pushing` takes two minutes."""
+SWITCH = "slow"
+"""A file of the daemon's: QEMU's pushes that begin while it is there are slow."""
+
+
+@pytest.fixture(scope="module")
+def module_daemon(driver_name: str) -> Iterator[Daemon]:
+    """In place of the usual one: however fast the host is, `pushing` is seen to run."""
+    root = Path(tempfile.mkdtemp(prefix="vb-"))
+    try:
+        with SLOW[driver_name](root) as running:
+            yield running
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _slow_memory(root: Path) -> AbstractContextManager[Daemon]:
+    world = root / "world.toml"
+    world.write_text(f"[backup]\nrate = {SPEED}\n")
+    return running_daemon(root, "--world", str(world))
+
+
+def _slow_qemu(root: Path) -> AbstractContextManager[Daemon]:
+    program = (sys.executable, slow_pushes.__file__, str(SPEED), str(root / SWITCH))
+    return running_qemu_daemon(root, program=program)
+
+
+SLOW = {"memory": _slow_memory, "qemu": _slow_qemu}
 
 
 @pytest.fixture
@@ -272,12 +310,13 @@ def test_figures_are_allowed_read_only(pulling: Guest) -> None:
 
 
 @pytest.fixture
-def pushing(guest: Guest) -> Guest:
-    """A running domain with a push backup of much data, slowed down as soon as it runs."""
+def pushing(guest: Guest, module_daemon: Daemon) -> Guest:
+    """A running domain with a push backup that does not end within a test."""
     guest.monitor('qemu-io vda "write -P 0xab 0 512M"')
     disk = f"<disk name='vda' type='file'><target file='{guest.folder}/t'/></disk>"
-    begin = f"backup-begin {guest.name} {guest.push_xml(disk)}"
-    guest.one_connection(f"{begin}; blockjob {guest.name} vda 8")
+    (module_daemon.root / SWITCH).touch()
+    guest.virsh("backup-begin", guest.push_xml(disk))
+    (module_daemon.root / SWITCH).unlink()
     return guest
 
 

@@ -108,7 +108,7 @@ def test_usage_is_unique(virsh: Virsh, define: Define, daemon: Daemon) -> None:
 
 
 def test_events(virsh: Virsh, define: Define, daemon: Daemon) -> None:
-    words = ["secret-event", "--event", "lifecycle", "--loop", "--timeout", "30"]
+    words = ["secret-event", "--event", "lifecycle", "--loop", "--timeout", "120"]
     command = ["virsh", "-c", daemon.uri, *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as listener:
         assert listener.stdout is not None

@@ -6,7 +6,6 @@ forty bytes instead of an operating system.
 
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,21 +27,13 @@ def folder() -> Iterator[Path]:
         yield Path(path)
 
 
-@pytest.fixture
-def large_disk() -> bool:
-    """Whether QEMU's machine gets a disk that is not copied in an instant; for modules to say."""
-    return False
-
-
 @pytest.fixture(params=DRIVERS)
-async def subject(
-    request: pytest.FixtureRequest, folder: Path, large_disk: bool
-) -> AsyncIterator[Subject]:
+async def subject(request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[Subject]:
     """The domain `test` of a fresh driver."""
     name: str = request.param
     async with load_driver(name)(DriverOptions(folder)) as driver:
         if name == "qemu":
-            await _start_machine(driver, folder, large=large_disk)
+            await _start_machine(driver, folder)
         ref = await ask(driver.domain_lookup_by_name("test"))
         subject = Subject(driver, driver.domain_by_uuid(ref.uuid), folder)
         if name == "qemu":
@@ -51,12 +42,12 @@ async def subject(
             with driver.events.subscribed(subject.hear):
                 yield subject
         finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 10):
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 60):
                 await _stop_all(driver)
 
 
-async def _start_machine(driver: Driver, folder: Path, *, large: bool) -> None:
-    vda, vdb = await trio.to_thread.run_sync(partial(make_disks, folder, large=large))
+async def _start_machine(driver: Driver, folder: Path) -> None:
+    vda, vdb = await trio.to_thread.run_sync(make_disks, folder)
     devices = disk_element("vda", vda) + disk_element("vdb", vdb) + EMPTY_CDROM
     ref = await ask(driver.domain_define_xml(domain_xml("test", devices, machine="q35")))
     await ask(driver.domain_by_uuid(ref.uuid).create())

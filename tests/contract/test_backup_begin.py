@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from contract import Subject, ask, push_xml, refused
@@ -14,6 +15,7 @@ from virtbackupd.drivers.errors import (
     InvalidArgument,
     NoDomainBackup,
     NoDomainCheckpoint,
+    NoSecret,
     OperationFailed,
     OperationTimeout,
     OperationUnsupported,
@@ -181,6 +183,31 @@ async def test_two_exports_of_one_name(subject: Subject) -> None:
 async def test_an_export_name_that_no_client_could_send_is_refused(subject: Subject) -> None:
     xml = subject.pull_xml(f"<disk name='vda' exportname='{'e' * 4097}'/>")
     await leaves_no_trace(subject, InternalError, xml)
+
+
+@pytest.mark.parametrize("length", [0, 1024])
+async def test_an_export_bitmap_that_cannot_be_made(subject: Subject, length: int) -> None:
+    await subject.checkpoint()
+    name = "b" * length
+    xml = subject.pull_xml(f"<disk name='vda' exportbitmap='{name}'/>", since="c1")
+    await refused(InternalError, lambda: subject.domain.backup_begin(xml, None, 0))
+
+
+async def test_an_empty_export_name(subject: Subject) -> None:
+    await subject.pull("<disk name='vda' exportname=''/>")
+    assert "exportname=''" in await subject.backup_dump()
+
+
+@pytest.mark.parametrize("secret", [f"uuid='{UUID(int=7)}'", "usage='nowhere'"])
+@pytest.mark.parametrize("pull", [True, False])
+async def test_a_store_with_an_unknown_secret(subject: Subject, secret: str, *, pull: bool) -> None:
+    luks = f"<encryption format='luks'><secret type='passphrase' {secret}/></encryption>"
+    tag, path = ("scratch" if pull else "target"), subject.folder / "store"
+    disk = f"<disk name='vda' type='file'><{tag} file='{path}'>{luks}</{tag}></disk>"
+    document = f"<domainbackup><disks>{disk}</disks></domainbackup>"
+    xml = subject.pull_xml(disk) if pull else document
+    await refused(NoSecret, lambda: subject.domain.backup_begin(xml, None, 0), Origin.SECRET)
+    assert not path.exists()
 
 
 async def test_existing_target(subject: Subject) -> None:

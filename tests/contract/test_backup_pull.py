@@ -5,7 +5,8 @@ import struct
 from pathlib import Path
 
 import trio
-from contract import Subject, ask
+from contract import PATIENCE, Subject, ask
+from tools import free_port
 
 MIB = 1 << 20
 GREETING, EXPORT = 18, 10
@@ -85,7 +86,7 @@ async def test_full_backup_has_no_bitmap(subject: Subject) -> None:
 
 
 async def test_tcp_server(subject: Subject) -> None:
-    port = await free_port()
+    port = free_port()
     server = f"<server transport='tcp' name='127.0.0.1' port='{port}'/>"
     await subject.begin(f"<domainbackup mode='pull'>{server}</domainbackup>")
     assert await run("nbdinfo", "--size", f"nbd://127.0.0.1:{port}/vda")
@@ -121,8 +122,25 @@ async def test_end_closes_connections(subject: Subject) -> None:
         await stream.send_all(ENTER_VDA)
         await received(stream, GREETING + EXPORT)
         await subject.finish()
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             assert await stream.receive_some() == b""
+
+
+async def test_end_removes_the_socket_file(subject: Subject) -> None:
+    await subject.pull()
+    await subject.finish()
+    assert not await trio.Path(subject.socket).exists()
+
+
+async def test_a_machine_that_ends_leaves_the_socket_file_for_the_next_to_replace(
+    subject: Subject,
+) -> None:
+    await subject.pull()
+    await ask(subject.domain.destroy())
+    assert await trio.Path(subject.socket).is_socket()
+    await ask(subject.domain.create())
+    await subject.pull()
+    assert len(await copied(subject)) > 0
 
 
 async def test_end_hangs_up_on_a_client_that_says_nothing(subject: Subject) -> None:
@@ -130,24 +148,17 @@ async def test_end_hangs_up_on_a_client_that_says_nothing(subject: Subject) -> N
     async with await trio.open_unix_socket(str(subject.socket)) as stream:
         await received(stream, GREETING)
         assert (await subject.finish())["success"] == 1
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             assert await stream.receive_some() == b""
 
 
 async def test_end_hangs_up_on_a_client_that_says_nothing_over_tcp(subject: Subject) -> None:
-    port = await free_port()
+    port = free_port()
     server = f"<server transport='tcp' name='127.0.0.1' port='{port}'/>"
     await subject.begin(f"<domainbackup mode='pull'>{server}</domainbackup>")
     async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
         await received(stream, GREETING)
         assert (await subject.finish())["success"] == 1
-
-
-async def free_port() -> int:
-    with trio.socket.socket() as probe:
-        await probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 async def test_figures_count_preserved_data(subject: Subject) -> None:

@@ -4,20 +4,23 @@ from pathlib import Path
 
 import pytest
 from contract import Subject, ask
+from slow_pushes import limited
+
+from virtbackupd.drivers.qemu.work import DiskWork
 
 SLOW = 65536
 """Bytes per second: such a copy does not end by itself within a test."""
 BYTES = 1
 
 
-@pytest.fixture
-def large_disk() -> bool:
-    """There is time to set a limit before the copy has ended."""
-    return True
+@pytest.fixture(autouse=True)
+def slow_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """QEMU does not wait for the limit to be set; the other driver copies in our own thread."""
+    monkeypatch.setattr(DiskWork, "job_action", limited(SLOW))
 
 
 async def slow_push(subject: Subject, target: Path) -> None:
-    """A copy that stands almost still after its first piece."""
+    """A copy that stands almost still."""
     await subject.push(target)
     await ask(subject.domain.block_job_set_speed("vda", SLOW, BYTES))
 

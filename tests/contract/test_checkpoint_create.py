@@ -155,6 +155,7 @@ async def test_documents_are_refused(
         ("<disk name='sda'/>", Origin.DOMAIN_CHECKPOINT),
         ("<disk name='vda'/><disk name='vda'/>", Origin.DOMAIN_CHECKPOINT),
         ("<disk name='vda' bitmap='other'/>", Origin.DRIVER),
+        ("<disk name='vda' bitmap=''/>", Origin.DRIVER),
     ],
 )
 async def test_disks_are_refused(subject: Subject, disks: str, origin: Origin) -> None:

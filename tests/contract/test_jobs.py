@@ -115,7 +115,8 @@ async def test_block_job_event_names_source_and_target(subject: Subject) -> None
 async def test_stop_ends_the_job_before_the_domain(subject: Subject) -> None:
     await subject.pull()
     await ask(subject.domain.destroy())
-    assert [type(event) for event in subject.events] == [DomainJobCompleted, DomainLifecycle]
+    kinds = [type(event) for event in subject.events]
+    assert kinds == [DomainLifecycle, DomainJobCompleted, DomainLifecycle]
     figures = await subject.ended()
     assert figures["success"] == 0
     assert not {"errmsg", "disk_temp_total"} & figures.keys()
@@ -126,8 +127,8 @@ async def test_guest_shutdown_with_the_domain_preserved(subject: Subject) -> Non
     await subject.begin(subject.pull_xml(), flags=PRESERVE_SHUTDOWN_DOMAIN)
     await subject.shutdown()
     assert (await ask(subject.domain.get_state(0)))[0] == PAUSED
-    last = subject.events[-1]
-    assert isinstance(last, DomainLifecycle)
+    # QEMU tells of the reset of the machine whenever it gets to it: before the pause, or after.
+    last = [event for event in subject.events if isinstance(event, DomainLifecycle)][-1]
     assert (last.event, last.detail) == (Lifecycle.SUSPENDED, 9)
 
 

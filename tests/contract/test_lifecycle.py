@@ -47,7 +47,7 @@ async def test_subject_runs(subject: Subject) -> None:
 async def test_destroy(subject: Subject) -> None:
     await ask(subject.domain.destroy())
     assert await state(subject.domain) == (SHUTOFF, 2)
-    assert told(subject) == [(STOPPED, 1)]
+    assert told(subject) == [(SHUTDOWN, 2), (STOPPED, 1)]
     assert subject.domain.ref.id == -1
 
 

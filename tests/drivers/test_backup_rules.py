@@ -8,7 +8,6 @@ from virtbackupd.drivers.errors import (
     DriverError,
     InternalError,
     InvalidArgument,
-    OperationInvalid,
     OperationUnsupported,
     UnsupportedFlags,
 )
@@ -21,10 +20,10 @@ UNIX = BackupServer("unix", socket="/nbd")
     [
         (None, InternalError),
         (BackupServer("tcp", name="localhost"), OperationUnsupported),
-        (BackupServer("tcp", name="localhost", port=65536), InternalError),
+        (BackupServer("tcp", name="localhost", port=65536), InvalidArgument),
         (BackupServer("fd", fdgroup="group"), InvalidArgument),
         (BackupServer("rdma"), InternalError),
-        (BackupServer("unix", socket="/nbd", tls=True), OperationInvalid),
+        (BackupServer("unix", socket="/nbd", tls=True), InternalError),
     ],
 )
 def test_servers_that_are_refused(server: BackupServer | None, kind: type[DriverError]) -> None:
@@ -53,6 +52,18 @@ def test_export_names_differ() -> None:
     twice = BackupDefinition(disks=(BackupDisk("vda", exportname="vdb"), BackupDisk("vdb")))
     with pytest.raises(InternalError, match="'vdb'"):
         with_exports(twice)
+
+
+def test_an_empty_export_name_is_one() -> None:
+    (vda,) = with_exports(BackupDefinition(disks=(BackupDisk("vda", exportname=""),))).disks or ()
+    assert vda.exportname == ""
+
+
+@pytest.mark.parametrize("name", ["", "b" * 1024])
+def test_names_that_no_bitmap_can_have(name: str) -> None:
+    disk = BackupDisk("vda", backupmode="incremental", exportbitmap=name)
+    with pytest.raises(InternalError, match=f"{len(name)} bytes"):
+        with_exports(BackupDefinition(disks=(disk,)))
 
 
 def test_only_selected_disks_are_numbered() -> None:

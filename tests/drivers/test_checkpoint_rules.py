@@ -1,5 +1,6 @@
 """Which checkpoints a deletion means, and what becomes of the failures on the way."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import pytest
@@ -9,8 +10,10 @@ from virtbackupd.drivers.checkpoint_rules import (
     Failures,
     doomed,
     get_parent,
+    list_children,
     lookup,
     parse_new,
+    parse_redefined,
 )
 from virtbackupd.drivers.checkpoint_tree import CheckpointTree
 from virtbackupd.drivers.definitions.checkpoint import CheckpointDefinition
@@ -73,6 +76,14 @@ def test_the_state_comes_before_the_document() -> None:
         parse_new(Guest(active=False), "<")
 
 
+@pytest.mark.parametrize(("length", "fits"), [(247, True), (248, False)])
+def test_a_name_must_fit_into_a_file_name(length: int, *, fits: bool) -> None:
+    time = "<creationTime>1</creationTime>"
+    xml = f"<domaincheckpoint><name>{'n' * length}</name>{time}</domaincheckpoint>"
+    with nullcontext() if fits else pytest.raises(InternalError, match="at most 247"):
+        parse_redefined(Guest(), xml)
+
+
 def test_a_root_has_no_parent() -> None:
     assert get_parent(Guest(), "c2", 0) == "c1"
     with pytest.raises(NoDomainCheckpoint):
@@ -82,6 +93,11 @@ def test_a_root_has_no_parent() -> None:
 def test_flags_of_a_lookup() -> None:
     with pytest.raises(UnsupportedFlags):
         lookup(Guest(), "none", 1)
+
+
+def test_flags_of_listing_children() -> None:
+    with pytest.raises(UnsupportedFlags, match="virDomainCheckpointListAllChildren"):
+        list_children(Guest(), "c1", 16)
 
 
 def test_the_first_failure_is_kept() -> None:

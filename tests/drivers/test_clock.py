@@ -151,7 +151,7 @@ async def test_a_deadline_is_cancelled_by_a_step(clock: Clock, nursery: trio.Nur
 
 
 async def test_a_time_in_the_past_does_not_wait(clock: Clock) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         await clock.sleep(0)
         await clock.sleep_until(clock.monotonic() - 1)
 
@@ -297,7 +297,7 @@ async def test_a_step_does_not_wait_for_ever(
             await trio.lowlevel.checkpoint()
 
     nursery.start_soon(spin)
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         await clock.step(1)
     assert clock.time() == NOON + 1
 

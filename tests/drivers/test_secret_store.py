@@ -4,6 +4,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from virtbackupd.drivers.definitions.secret import SecretName
 from virtbackupd.drivers.errors import (
     InternalError,
     InvalidArgument,
@@ -48,6 +49,19 @@ def test_a_defined_secret_is_found_by_uuid_and_usage(store: SecretStore) -> None
     assert ref == SecretRef(UUID_ONE.bytes, 1, "/images/a")
     assert store.secret_lookup_by_uuid(UUID_ONE.bytes) == ref
     assert store.secret_lookup_by_usage(1, "/images/a") == ref
+
+
+@pytest.mark.parametrize("name", [SecretName(str(UUID_ONE)), SecretName(usage="/images/a")])
+def test_what_another_document_names(store: SecretStore, name: SecretName) -> None:
+    store.secret_define_xml(xml(), 0)
+    assert store.named(name) == UUID_ONE.bytes
+
+
+@pytest.mark.parametrize("name", [SecretName(str(uuid4())), SecretName(usage="/images/b")])
+def test_a_document_names_what_is_not_there(store: SecretStore, name: SecretName) -> None:
+    store.secret_define_xml(xml(), 0)
+    with pytest.raises(NoSecret):
+        store.named(name)
 
 
 def test_the_definition_comes_back(store: SecretStore) -> None:

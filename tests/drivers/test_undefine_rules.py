@@ -41,6 +41,14 @@ def test_checkpoints_of_a_running_domain_do_not_matter() -> None:
     require_undefinable(Subject(active=True, checkpoints=["a"]), 0)
 
 
+@pytest.mark.parametrize(
+    "flags", [Undefine.NVRAM | Undefine.KEEP_NVRAM, Undefine.TPM | Undefine.KEEP_TPM]
+)
+def test_what_is_kept_cannot_be_removed(flags: Undefine) -> None:
+    with pytest.raises(OperationInvalid, match="exclude each other"):
+        require_undefinable(Subject(), flags)
+
+
 def test_a_save_image_must_be_named_by_a_flag() -> None:
     with pytest.raises(OperationInvalid, match="MANAGED_SAVE"):
         require_undefinable(Subject(saved="image"), 0)

@@ -13,8 +13,8 @@ from binding import error_code, wait_until
 from crash_cases import CASES, Case, count_steps
 from crash_site import Site, attempt, checkpoint
 
-FEW = 8.0
-"""Seconds in which a call on a silent QEMU must have failed."""
+FEW = 25.0
+"""Seconds in which a call on a silent QEMU must have failed: less than a patient daemon waits."""
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +107,9 @@ def test_it_does_not_hold_up_the_start_of_the_daemon(site: Site) -> None:
 
 
 def test_other_calls_do_not_wait(silent: Site) -> None:
-    start = time.monotonic()
+    silent.order("nobody", 0)
     silent.machine.XMLDesc()
     silent.machine.state()
     silent.machine.listAllCheckpoints()
-    assert time.monotonic() - start < 1
+    assert silent.steps() == [], "they have not asked QEMU"
+    silent.call_off()

@@ -48,7 +48,8 @@ def test_wrong_use_is_a_usage_error(tmp_path: Path, option: str, value: str) -> 
         (("--driver", "test=none"), "there is no driver 'none'"),
         (("--world", "/nonexistent"), "cannot read /nonexistent: No such file"),
         (("--config", "/nonexistent"), "cannot read /nonexistent: No such file"),
-        (("--tcp", "256.1.1.1:0"), "cannot listen on 256.1.1.1:0"),
+        (("--tcp", "192.0.2.1:0"), "cannot listen on 192.0.2.1:0: Cannot assign"),
+        (("--tcp", "a..b:0"), "cannot listen on a..b:0: no host can be called so"),
         (("--socket-dir", "/proc/nowhere"), "cannot make the socket directory /proc/nowhere"),
         (("--state-dir", "/proc/nowhere"), "cannot make the state directory /proc/nowhere"),
     ],
@@ -71,5 +72,5 @@ def test_wrong_setting_in_a_file_is_one_line(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_behind_when_it_cannot_start(tmp_path: Path) -> None:
-    serve(tmp_path, "--tcp", "256.1.1.1:0")
+    serve(tmp_path, "--tcp", "192.0.2.1:0")
     assert not (tmp_path / "s" / "libvirt-sock").exists()

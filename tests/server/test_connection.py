@@ -63,7 +63,7 @@ async def test_driver_may_refuse_the_path(server: "Server") -> None:
 
 
 async def test_no_uri_at_all_is_refused(server: "Server") -> None:
-    assert (await server.connect().refused("CONNECT_OPEN", None, 0)).code == 5
+    assert (await server.connect().refused("CONNECT_OPEN", None, 0)).code == 1
 
 
 async def test_second_open_is_refused(client: RawClient) -> None:

@@ -49,7 +49,7 @@ async def running(limits: Limits | None = None) -> AsyncIterator[Running]:
             daemon.services = await nursery.start(daemon.run)
             yield daemon
             daemon.end.set()
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 await daemon.ended.wait()
 
 

@@ -117,6 +117,22 @@ async def test_read_only_refuses_the_monitor(server: "Server") -> None:
     assert (await client.refused("QEMU_DOMAIN_MONITOR_COMMAND", DOMAIN, "x", 0)).code == 29
 
 
+@pytest.mark.parametrize(
+    ("name", "args", "domain"),
+    [
+        ("DOMAIN_SUSPEND", (DOMAIN,), 20),
+        ("DOMAIN_CHECKPOINT_DELETE", (("c", DOMAIN), 0), 69),
+        ("SECRET_GET_VALUE", ((bytes(16), 0, ""), 0), 30),
+        ("QEMU_DOMAIN_MONITOR_COMMAND", (DOMAIN, "x", 0), 0),
+    ],
+)
+async def test_a_read_only_refusal_is_of_the_part_it_is_about(
+    server: "Server", name: str, args: tuple[object, ...], domain: int
+) -> None:
+    client = await server.opened(read_only=True)
+    assert (await client.refused(name, *args)).domain == domain
+
+
 async def test_read_only_refuses_secure_xml_only(server: "Server") -> None:
     client = await server.opened(read_only=True)
     assert (await client.refused("DOMAIN_GET_XML_DESC", DOMAIN, 1)).code == 29

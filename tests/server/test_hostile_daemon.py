@@ -43,7 +43,7 @@ class Caller:
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(20)
+        self._socket.settimeout(60)
         self._socket.connect(str(path))
         self.call("CONNECT_OPEN", "test:///default", 0)
 
@@ -73,7 +73,7 @@ def resident(daemon: Daemon) -> int:
 def test_silent_tls_peers_do_not_keep_local_clients_out(daemon: Daemon) -> None:
     with ExitStack() as stack:
         for _ in range(60):
-            stack.enter_context(socket.create_connection(tls_address(daemon), 10))
+            stack.enter_context(socket.create_connection(tls_address(daemon), 60))
         with caller(daemon) as good:
             for _ in range(100):
                 good.call("CONNECT_GET_LIB_VERSION")
@@ -84,7 +84,7 @@ def test_half_messages_take_no_memory_for_what_was_announced(daemon: Daemon) -> 
     with ExitStack() as stack:
         for _ in range(300):
             peer = stack.enter_context(socket.socket(socket.AF_UNIX))
-            peer.settimeout(10)
+            peer.settimeout(60)
             peer.connect(str(daemon.socket))
             peer.sendall((33_000_000).to_bytes(4, "big") + bytes(24))
         with caller(daemon) as good:
@@ -121,7 +121,7 @@ def test_flood_of_connections_does_not_stop_calls(daemon: Daemon) -> None:
 
 def test_garbage_on_the_tls_port_is_counted_out(daemon: Daemon) -> None:
     for data in (b"\0\0\0\x1c" * 7, b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\n\r\n"):
-        with socket.create_connection(tls_address(daemon), 10) as peer:
+        with socket.create_connection(tls_address(daemon), 60) as peer:
             peer.sendall(data)
             peer.shutdown(socket.SHUT_WR)
             answer = peer.recv(4096)

@@ -119,7 +119,7 @@ async def test_a_client_that_waits_for_leave_gets_it(client: HttpClient) -> None
         b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n"
         b"Expect: 100-continue\r\nConnection: close\r\n\r\n"
     )
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         assert (await client.stream.receive_some(100)).startswith(b"HTTP/1.1 100 ")
     await client.send(b"hello")
     assert b'"body":"hello"' in await client.rest()
@@ -242,7 +242,9 @@ BODIES = st.sampled_from([b"", b"abc", b"ab", b"3\r\nabc\r\n0\r\n\r\n", b"ffffff
 
 
 @settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
+    max_examples=300,
 )
 @given(
     method=METHODS,

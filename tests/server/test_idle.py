@@ -62,6 +62,18 @@ async def test_client_that_comes_begins_the_time_anew(
     assert not house.over.is_set()
 
 
+async def test_client_that_comes_at_the_last_moment_keeps_the_daemon(
+    house: House, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    async def meanwhile() -> bool:
+        await house.admission.acquire()
+        return False
+
+    nursery.start_soon(house.watch, IdleWatch(house.admission, meanwhile, 10))
+    await trio.sleep(100)
+    assert not house.over.is_set()
+
+
 async def test_running_machine_keeps_the_daemon(
     house: House, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:

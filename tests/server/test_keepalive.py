@@ -62,6 +62,41 @@ async def test_negative_interval_never_asks(autojump_clock: MockClock) -> None:
     assert (peer.asked, peer.dead) == ([], [])
 
 
+async def changing(policies: dict[float, KeepalivePolicy], *peers: Peer) -> None:
+    """The first holds from 0 seconds on, the others from their time on, for 60 seconds in all."""
+    ticker = KeepaliveTicker(policies[0])
+    for peer in peers:
+        ticker.add(peer)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ticker.run)
+        for time, policy in policies.items():
+            await trio.sleep_until(peers[0].start + time)
+            ticker.take(policy)
+        await trio.sleep_until(peers[0].start + 60)
+        nursery.cancel_scope.cancel()
+
+
+async def test_new_interval_holds_from_then_on(autojump_clock: MockClock) -> None:
+    """A client that has been silent for long by then is not given up for it."""
+    peer = Peer()
+    await changing({0: KeepalivePolicy(100, 1), 50: KeepalivePolicy(2, 1)}, peer)
+    assert (peer.asked, peer.dead) == ([52], [54])
+
+
+async def test_pings_can_begin_and_end(autojump_clock: MockClock) -> None:
+    peer = Peer()
+    never, often = KeepalivePolicy(-1, 9), KeepalivePolicy(2, 9)
+    await changing({0: never, 10: often, 15: never}, peer)
+    assert (peer.asked, peer.dead) == ([12, 14], [])
+
+
+async def test_same_policy_again_changes_nothing(autojump_clock: MockClock) -> None:
+    peer = Peer()
+    policy = KeepalivePolicy(20, 1)
+    await changing({0: policy, 19: policy}, peer)
+    assert (peer.asked, peer.dead) == ([20], [40])
+
+
 async def test_client_without_keepalive_is_never_asked(autojump_clock: MockClock) -> None:
     peer = Peer(speaks=False)
     await run_for(100, KeepalivePolicy(1, 2), peer)

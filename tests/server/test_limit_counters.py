@@ -88,7 +88,7 @@ async def test_connections_beyond_those_of_the_endpoint() -> None:
                 await wait_all_tasks_blocked(0.01)
                 assert not full.is_set()
                 async with await trio.open_tcp_stream("127.0.0.1", listeners[0].port):
-                    with trio.fail_after(20):
+                    with trio.fail_after(60):
                         await full.wait()
             nursery.cancel_scope.cancel()
     finally:

@@ -31,11 +31,18 @@ async def seated(admission: Admission) -> Seat:
 
 async def waits(admission: Admission) -> bool:
     """Whether the next client has to wait; it does not stay."""
-    with trio.move_on_after(0.02):
+    came_in = trio.Event()
+
+    async def come() -> None:
         await admission.acquire()
         admission.release()
-        return False
-    return True
+        came_in.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(come)
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    return not came_in.is_set()
 
 
 async def test_clients_come_in_up_to_the_limit() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
+from waiting import until
 
 from virtbackupd.server.listeners import (
     Listener,
@@ -107,9 +108,20 @@ def test_port_in_use_is_refused() -> None:
     listener.close()
 
 
-def test_unknown_host_is_refused() -> None:
+def test_addresses_that_the_machine_does_not_have_are_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    addresses = [(socket.AF_INET, 0, 0, "", (host, 0)) for host in ("192.0.2.1", "127.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
+    (listener,) = listen_tcp("both", 0)
+    assert listener.host == "127.0.0.1"
+    listener.close()
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "a..b", "x" * 64])
+def test_what_is_no_address_of_this_machine_is_refused(host: str) -> None:
     with pytest.raises(ListenError, match="cannot listen on"):
-        listen_tcp("256.256.256.256", 0)
+        listen_tcp(host, 0)
 
 
 async def test_tcp_clients_are_not_delayed() -> None:
@@ -120,7 +132,7 @@ async def test_tcp_clients_are_not_delayed() -> None:
             accept_forever, listener, trio.Semaphore(9), lambda s, _: accepted.append(s)
         )
         with socket.create_connection(("127.0.0.1", listener.port)):
-            await wait_all_tasks_blocked()
+            await until(lambda: accepted)
         nursery.cancel_scope.cancel()
     with accepted[0] as sock:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

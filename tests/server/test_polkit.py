@@ -1,12 +1,16 @@
 """Questions to polkit: what is asked, what the answers mean, and what happens without any."""
 
+import socket
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
-from polkit_authority import PolkitAuthority, Verdict, authority, bus
+from polkit_authority import PATIENCE, PolkitAuthority, Verdict, authority, bus
+from trio.testing import MockClock
+from waiting import until
 
 from virtbackupd.server import polkit as polkit_module
 from virtbackupd.server.errors import AuthenticationFailed, AuthenticationUnavailable
@@ -83,6 +87,29 @@ async def test_login_may_ask_a_person_and_a_call_may_not(
     assert [question.flags for question in judge.questions] == [1, 0]
 
 
+async def test_one_connection_asks_one_question_at_a_time(
+    judge: PolkitAuthority, polkit: Polkit
+) -> None:
+    """Each may open a dialogue in front of somebody."""
+    judge.verdicts[MANAGE] = None
+    login = polkit.login(SOMEBODY)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(login.check)
+        await until(lambda: judge.questions)
+        with pytest.raises(AuthenticationFailed):
+            await login.check()
+        nursery.cancel_scope.cancel()
+    assert len(judge.questions) == 1
+
+
+async def test_next_question_follows_the_answer(judge: PolkitAuthority, polkit: Polkit) -> None:
+    login = polkit.login(SOMEBODY)
+    for _ in range(2):
+        with pytest.raises(AuthenticationFailed):
+            await login.check()
+    assert len(judge.questions) == 2
+
+
 async def test_details_are_passed_on(judge: PolkitAuthority, polkit: Polkit) -> None:
     await polkit.allows("org.libvirt.api.domain.read", SOMEBODY, {"domain_name": "a"})
     assert judge.questions[0].details == {"domain_name": "a"}
@@ -103,13 +130,52 @@ async def test_many_ask_at_once(judge: PolkitAuthority, polkit: Polkit) -> None:
 
 
 async def test_silence_has_an_end(
-    judge: PolkitAuthority, polkit: Polkit, monkeypatch: pytest.MonkeyPatch
+    judge: PolkitAuthority, polkit: Polkit, mock_clock: MockClock
 ) -> None:
     judge.verdicts[MANAGE] = None
-    monkeypatch.setattr(polkit_module, "ANSWER_DEADLINE", 0.2)
-    with pytest.raises(PolkitError, match="not answered"):
-        await polkit.allows(MANAGE, SOMEBODY)
+
+    async def ask() -> None:
+        with pytest.raises(PolkitError, match="not answered"):
+            await polkit.allows(MANAGE, SOMEBODY)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        while not judge.questions:
+            await trio.lowlevel.checkpoint()
+        mock_clock.jump(polkit_module.ANSWER_DEADLINE + 1)
     assert not polkit._kept
+
+
+@asynccontextmanager
+async def asked(folder: Path, reason: str) -> AsyncIterator[socket.socket]:
+    """The bus's side of a connection, whose bytes are read; in the end there is no answer."""
+
+    async def ask() -> None:
+        with pytest.raises(PolkitError, match=reason):
+            await Polkit(f"unix:path={folder / 'bus'}").allows(MANAGE, SOMEBODY)
+
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / "bus"))
+        listening.listen()
+        listening.settimeout(PATIENCE)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            peer, _ = await trio.to_thread.run_sync(listening.accept)
+            peer.settimeout(PATIENCE)
+            with peer:
+                await trio.to_thread.run_sync(peer.recv, 4096)
+                yield peer
+
+
+async def test_bus_that_says_nothing_is_let_go(tmp_path: Path, mock_clock: MockClock) -> None:
+    async with asked(tmp_path, "not answered") as peer:
+        mock_clock.jump(polkit_module.BUS_DEADLINE + 1)
+        assert await trio.to_thread.run_sync(peer.recv, 4096) == b""
+
+
+async def test_bus_that_hangs_up_is_no_answer(tmp_path: Path, mock_clock: MockClock) -> None:
+    async with asked(tmp_path, "has closed the connection") as peer:
+        peer.close()
 
 
 async def test_bus_that_is_not_there_lets_nobody_in(tmp_path: Path) -> None:

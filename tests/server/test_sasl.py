@@ -109,14 +109,18 @@ async def test_connection_has_so_many_attempts(login: ScramLogin) -> None:
     assert await refusal(login, password=PASSWORD) == "authentication failed"
 
 
-async def test_two_logins_of_one_connection_do_not_overlap(login: ScramLogin) -> None:
+async def test_two_logins_of_one_connection_do_not_overlap(
+    login: ScramLogin, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await refusal(login)
+    monkeypatch.setattr(sasl_module, "FIRST_DELAY", sasl_module.LONGEST_DELAY)
     first = ScramClient([MECHANISM], "alice", PASSWORD).get_client_first().encode()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(login.start, MECHANISM, first)
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(AuthenticationFailed):
             await login.start(MECHANISM, first)
+        nursery.cancel_scope.cancel()
 
 
 async def test_plain_tcp_is_refused_before_a_name_is_said(sasl: Sasl) -> None:

@@ -48,7 +48,7 @@ def test_abstract_address() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         name = f"virtbackupd-test-{os.getpid()}"
         listening.bind(f"\0{name}")
-        listening.settimeout(5)
+        listening.settimeout(20)
         Notifier({"NOTIFY_SOCKET": f"@{name}"}).status("here")
         assert listening.recv(999) == b"STATUS=here"
 
@@ -108,7 +108,7 @@ def kinds(*sockets: socket.socket, names: str = "") -> list[str]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=20,
+        timeout=60,
     )
     *found, left = done.stdout.splitlines()
     assert left == "[]"

@@ -14,6 +14,7 @@ from virtbackupd.server import tls as tls_module
 from virtbackupd.server.tls import (
     CONFIRMED,
     Admitted,
+    LeftError,
     MessageCutter,
     RefusedError,
     TlsError,
@@ -27,7 +28,7 @@ from virtbackupd.server.tls import (
 )
 
 Stream = trio.SSLStream[trio.SocketStream]
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -51,21 +52,27 @@ def client_context(folder: Path) -> ssl.SSLContext:
 
 
 @asynccontextmanager
-async def admitted(server: TlsServer, folder: Path) -> AsyncIterator[tuple[Admitted, Stream]]:
-    """Both ends of a connection whose certificate was taken."""
+async def admitted(
+    server: TlsServer, folder: Path, *, hangs: bool = False
+) -> AsyncIterator[tuple[Admitted, Stream]]:
+    """Both ends of a connection whose certificate was taken.
+
+    A peer that hangs stays there until it is served no longer.
+    """
     ours, theirs = socket.socketpair()
     wire = trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
     stream = trio.SSLStream(
         wire, client_context(folder), server_hostname="localhost", https_compatible=True
     )
     entered: list[Admitted] = []
-    leave = trio.Event()
+    leave, left = trio.Event(), trio.Event()
 
     async def serve(task_status: trio.TaskStatus[None]) -> None:
         async with server.admitted(ours) as found:
             entered.append(found)
             task_status.started()
             await leave.wait()
+        left.set()
 
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
@@ -74,6 +81,8 @@ async def admitted(server: TlsServer, folder: Path) -> AsyncIterator[tuple[Admit
             assert await stream.receive_some(1) == CONFIRMED
             yield entered[0], stream
             leave.set()
+            if hangs:
+                await left.wait()
             await trio.aclose_forcefully(stream)
 
 
@@ -130,7 +139,7 @@ async def test_farewell_to_a_peer_that_does_not_read_has_an_end(
     pki: Pki, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tls_module, "FAREWELL_DEADLINE", 0.1)
-    async with admitted(TlsServer(files(pki), TlsRules()), good) as (inside, _):
+    async with admitted(TlsServer(files(pki), TlsRules()), good, hangs=True) as (inside, _):
         near = trio.socket.from_stdlib_socket(inside.socket)
         with trio.move_on_after(0.2):
             while True:
@@ -142,8 +151,30 @@ async def test_plain_bytes_are_no_handshake(pki: Pki) -> None:
     assert "handshake failed" in await refused(server, lambda sock: sock.sendall(b"\0\0\0\x1c" * 9))
 
 
-async def test_refused_peer_reads_an_end_and_no_reset(pki: Pki) -> None:
+async def test_peer_that_leaves_at_once_is_not_said_to_have_tried(pki: Pki) -> None:
+    """Whatever looks whether the port is open would fill the audit log."""
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    with pytest.raises(LeftError), trio.fail_after(PATIENCE):
+        async with TlsServer(files(pki), TlsRules()).admitted(ours):
+            raise AssertionError("let in")
+
+
+async def test_peer_that_speaks_and_is_refused_has_tried(pki: Pki) -> None:
+    ours, theirs = socket.socketpair()
+    theirs.sendall(b"GET / HTTP/1.1\r\n\r\n")
+    theirs.shutdown(socket.SHUT_WR)
+    with theirs, pytest.raises(RefusedError) as told, trio.fail_after(PATIENCE):
+        async with TlsServer(files(pki), TlsRules()).admitted(ours):
+            raise AssertionError("let in")
+    assert not isinstance(told.value, LeftError)
+
+
+async def test_refused_peer_reads_an_end_and_no_reset(
+    pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Bytes of its that nobody has read would make a reset of it."""
+    monkeypatch.setattr(tls_module, "DISMISSAL_DEADLINE", PATIENCE)
     ours, theirs = socket.socketpair()
     server = TlsServer(files(pki), TlsRules())
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
@@ -153,6 +184,29 @@ async def test_refused_peer_reads_an_end_and_no_reset(pki: Pki) -> None:
             await stream.send_all(bytes(100_000))
             assert await stream.receive_some() == b""
             await stream.send_eof()
+
+
+async def test_refused_client_is_told_why(pki: Pki) -> None:
+    """TLS 1.3 tells it after the handshake, as an alert."""
+    folder = pki.client("expired", pki.authority.sign("expired", validity=EXPIRED))
+    ours, theirs = socket.socketpair()
+    wire = trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
+    context = client_context(folder)
+    stream = trio.SSLStream(wire, context, server_hostname="localhost", https_compatible=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sent_away, TlsServer(files(pki), TlsRules()), ours)
+        with trio.fail_after(PATIENCE), pytest.raises(trio.BrokenResourceError) as told:
+            await stream.receive_some(1)
+        await trio.aclose_forcefully(stream)
+    assert "CERTIFICATE_EXPIRED" in str(told.value.__cause__)
+
+
+async def test_alert_that_is_not_read_holds_up_nobody(
+    pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls_module, "DISMISSAL_DEADLINE", 0.05)
+    server = TlsServer(files(pki), TlsRules())
+    assert "handshake failed" in await refused(server, lambda sock: sock.sendall(b"GET / HTTP/1.1"))
 
 
 async def sent_away(server: TlsServer, sock: socket.socket) -> None:

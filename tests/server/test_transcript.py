@@ -182,7 +182,7 @@ async def test_full_disk_ends_the_file_and_not_the_daemon(caplog: pytest.LogCapt
     transcript = Transcript()
     async with written(transcript, Path("/dev/full")):
         transcript.delivered([1], PROCEDURES["DOMAIN_EVENT_CALLBACK_REBOOT"], (DOMAIN,))
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while "the transcript ends" not in caplog.text:  # noqa: ASYNC110 - nobody is told
                 await trio.sleep(0.01)
     assert transcript.count == 1

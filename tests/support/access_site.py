@@ -13,8 +13,9 @@ from virtbackupd.drivers.events import DomainRef
 from virtbackupd.drivers.interface import Driver, DriverOptions
 from virtbackupd.drivers.memory import open_driver
 from virtbackupd.protocol import schema
-from virtbackupd.server.access.control import AccessControl, AccessDriver
+from virtbackupd.server.access.control import AccessControl, AccessDriver, Subject, Verdict
 from virtbackupd.server.access.guard import Guard
+from virtbackupd.server.access.permissions import Permission
 from virtbackupd.server.client import Client
 from virtbackupd.server.dispatch import Dispatcher
 from virtbackupd.server.events import EventRouter
@@ -59,6 +60,8 @@ class Site:
     services: Services
     nursery: trio.Nursery
     refusals: list[tuple[str, str]]
+    questions: list[str]
+    """Permissions that the access driver was asked for."""
     peers: list[RawClient] = field(default_factory=list)
 
     def connect(self, identity: Identity) -> RawClient:
@@ -81,13 +84,29 @@ class Site:
         return await found if isinstance(found, Awaitable) else found
 
 
+@dataclass
+class Questioned:
+    """An access driver that is listened to."""
+
+    driver: AccessDriver
+    questions: list[str]
+
+    def allows(self, identity: Identity, permission: Permission, subject: Subject) -> Verdict:
+        self.questions.append(str(permission))
+        return self.driver.allows(identity, permission, subject)
+
+    def close(self) -> None:
+        self.driver.close()
+
+
 @asynccontextmanager
 async def serving(folder: Path, access: AccessDriver) -> AsyncIterator[Site]:
     world = folder / "world.toml"
     world.write_text(WORLD)
     refusals: list[tuple[str, str]] = []
+    questions: list[str] = []
     guard = Guard(
-        AccessControl([access]),
+        AccessControl([Questioned(access, questions)]),
         lambda name, _session, missing, _domain: refusals.append((name, missing)),
     )
     description = schema.load()
@@ -106,7 +125,7 @@ async def serving(folder: Path, access: AccessDriver) -> AsyncIterator[Site]:
         stack.enter_context(router.subscribed({"test": driver}))
         nursery.start_soon(router.run)
         nursery.start_soon(poller.run)
-        site = Site(driver, services, nursery, refusals)
+        site = Site(driver, services, nursery, refusals, questions)
         yield site
         for peer in site.peers:
             peer.close()

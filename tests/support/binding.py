@@ -4,6 +4,7 @@ The binding allows one event loop per process, registered before the connections
 it runs in one thread for the rest of the process. This module knows nothing of the daemon.
 """
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from functools import cache
 import libvirt
 from libvirt_qemu import VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP, qemuMonitorCommand
 
-PATIENCE = 15.0
+PATIENCE = 60.0
 POLL_INTERVAL = 0.01
 
 
@@ -25,9 +26,18 @@ def _stay_quiet(_context: object, _error: object) -> None:
 libvirt.registerErrorHandler(_stay_quiet, None)
 
 
-@cache
+_registering = threading.Lock()
+
+
 def ensure_event_loop() -> threading.Thread:
     """Register libvirt's own event loop and run it in a thread, once per process."""
+    # Threads may open their first connections together, and a cache alone lets both in.
+    with _registering:
+        return _event_loop()
+
+
+@cache
+def _event_loop() -> threading.Thread:
     libvirt.virEventRegisterDefaultImpl()
 
     def run_for_ever() -> None:
@@ -76,6 +86,20 @@ def error_code(call: Callable[[], object]) -> int | None:
 def guest(machine: libvirt.virDomain, disk: str, command: str) -> str:
     """Let the guest do I/O on one of its disks; the words of QEMU's I/O tester come back."""
     return monitor_line(machine, f'qemu-io {disk} "{command}"')
+
+
+def hold_push(machine: libvirt.virDomain) -> None:
+    """The next push of a machine in memory does not copy a byte before `release_push`."""
+    _control(machine, "job-progress percent=0")
+
+
+def release_push(machine: libvirt.virDomain) -> None:
+    _control(machine, "job-complete")
+
+
+def _control(machine: libvirt.virDomain, command: str) -> None:
+    answer = json.loads(monitor_line(machine, f"x-virtbackupd {command}"))
+    assert "disks" in answer, answer
 
 
 def monitor_line(machine: libvirt.virDomain, line: str) -> str:

@@ -21,7 +21,7 @@ import libvirt
 import saboteur
 from binding import ensure_event_loop, wait_until
 from crash_look import DISKS, Look
-from daemon_process import Daemon, _wait_ready
+from daemon_process import STOP_DEADLINE, Daemon, _wait_ready
 from libvirt_qemu import qemuMonitorCommand
 from tools import run
 
@@ -45,7 +45,7 @@ class Site(Look):
     root: Path
     size: int = 16 * MIB
     impatient: bool = False
-    """Whether the daemon waits for QEMU's answers for less than a second."""
+    """Whether the daemon waits for the answers of a stopped QEMU for less than a second."""
     pid: int = 0
     """Of QEMU."""
     _daemon: Daemon | None = None
@@ -57,7 +57,7 @@ class Site(Look):
         """Start it, the first time or again, and connect."""
         self.call_off()
         self._launch()
-        _wait_ready(self.daemon.process)
+        _wait_ready(self.daemon.process, self.root / "daemon.log")
         self.connect()
 
     def start_in_vain(self, number: int) -> list[str]:
@@ -206,7 +206,8 @@ class Site(Look):
         self._close_pipe()
 
     def kill_machine(self) -> None:
-        os.kill(self.pid, signal.SIGKILL)
+        """Returns when it is dead, so that a daemon that starts next cannot meet it alive."""
+        saboteur.kill(self.pid)
 
     def limit_files(self, size: int | None, pid: int | None = None) -> None:
         """Let a process, QEMU unless another is named, write no further than that: a full disk."""
@@ -215,7 +216,7 @@ class Site(Look):
 
     def again(self) -> None:
         """Start the daemon in place of one that has been killed."""
-        assert self.daemon.process.wait(10) == -signal.SIGKILL, self.daemon.log
+        assert self.daemon.process.wait(STOP_DEADLINE) == -signal.SIGKILL, self.daemon.log
         self._close_pipe()
         self.start_daemon()
 

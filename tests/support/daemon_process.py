@@ -4,18 +4,18 @@ Used by every test that talks to the daemon from outside; it knows nothing of it
 """
 
 import os
-import selectors
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-READY_DEADLINE = 20.0
-STOP_DEADLINE = 10.0
+READY_DEADLINE = 60.0
+STOP_DEADLINE = 60.0
+PROGRAM = (str(Path(sys.executable).with_name("virtbackupd")),)
 
 
 @dataclass
@@ -71,10 +71,12 @@ class Daemon:
 
 
 @contextmanager
-def running_qemu_daemon(root: Path, *options: str) -> Iterator[Daemon]:
+def running_qemu_daemon(
+    root: Path, *options: str, program: Sequence[str] = PROGRAM
+) -> Iterator[Daemon]:
     """The same with QEMU behind `qemu:` URIs; machines that are left over end with the block."""
     try:
-        with running_daemon(root, "--driver", "qemu=qemu", *options) as daemon:
+        with running_daemon(root, "--driver", "qemu=qemu", *options, program=program) as daemon:
             daemon.driver = "qemu"
             yield daemon
     finally:
@@ -83,14 +85,19 @@ def running_qemu_daemon(root: Path, *options: str) -> Iterator[Daemon]:
 
 def _end_machines(folder: Path) -> None:
     for pidfile in folder.glob("*/qemu.pid"):
-        with suppress(ProcessLookupError, ValueError):
-            os.kill(int(pidfile.read_text()), signal.SIGKILL)
+        with suppress(OSError, ValueError):
+            number = int(pidfile.read_text())
+            # By now the number may be that of somebody else's process.
+            if str(pidfile) in Path(f"/proc/{number}/cmdline").read_text():
+                os.kill(number, signal.SIGKILL)
 
 
-def serve_command(root: Path, options: Sequence[str]) -> list[str]:
+def serve_command(
+    root: Path, options: Sequence[str], program: Sequence[str] = PROGRAM
+) -> list[str]:
     """The command line of a daemon below `root` that also answers `qemu:` URIs from memory."""
     return [
-        str(Path(sys.executable).with_name("virtbackupd")),
+        *program,
         "serve",
         "--socket-dir",
         str(root / "run"),
@@ -104,27 +111,26 @@ def serve_command(root: Path, options: Sequence[str]) -> list[str]:
     ]
 
 
-def _wait_ready(process: subprocess.Popen[str]) -> list[str]:
-    """The banner's lines up to `ready`, read without waiting longer than the deadline."""
+def _wait_ready(process: subprocess.Popen[str], log: Path) -> list[str]:
+    """The banner's lines up to `ready`; a daemon that is late with it is killed."""
     if process.stdout is None:
         raise RuntimeError("the daemon was started without a pipe for its output")
-    deadline = time.monotonic() + READY_DEADLINE
     lines: list[str] = []
-    with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ)
-        while selector.select(max(0.0, deadline - time.monotonic())):
-            line = process.stdout.readline()
+    late = threading.Timer(READY_DEADLINE, process.kill)
+    late.start()
+    try:
+        for line in process.stdout:
             lines.append(line.rstrip("\n"))
-            if line.startswith("ready") or not line:
-                break
-    if not lines or not lines[-1].startswith("ready"):
-        process.kill()
-        raise RuntimeError(f"the daemon did not get ready: {lines}")
-    return lines
+            if line.startswith("ready"):
+                return lines
+    finally:
+        late.cancel()
+    said = log.read_text(errors="replace")
+    raise RuntimeError(f"the daemon did not get ready: {lines}, its log is: {said[-4000:]}")
 
 
 @contextmanager
-def running_daemon(root: Path, *options: str) -> Iterator[Daemon]:
+def running_daemon(root: Path, *options: str, program: Sequence[str] = PROGRAM) -> Iterator[Daemon]:
     """Run a daemon until the block ends; its standard error goes to `root/daemon.log`.
 
     A traceback in the log is a bug of the daemon and fails the test that met it.
@@ -133,7 +139,7 @@ def running_daemon(root: Path, *options: str) -> Iterator[Daemon]:
         (root / folder).mkdir(parents=True, exist_ok=True)
     with (root / "daemon.log").open("w") as log:
         process = subprocess.Popen(
-            serve_command(root, options),
+            serve_command(root, options, program),
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -142,7 +148,7 @@ def running_daemon(root: Path, *options: str) -> Iterator[Daemon]:
     with process:
         try:
             daemon = Daemon(root, process)
-            daemon.banner = _wait_ready(process)
+            daemon.banner = _wait_ready(process, root / "daemon.log")
             yield daemon
         finally:
             if process.poll() is None:

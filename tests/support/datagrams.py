@@ -8,8 +8,8 @@ from pathlib import Path
 
 @contextmanager
 def listening_at(path: Path) -> Iterator[socket.socket]:
-    """A receive that finds nothing for 20 seconds raises TimeoutError."""
+    """A receive that finds nothing for 60 seconds raises TimeoutError."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as found:
         found.bind(str(path))
-        found.settimeout(20)
+        found.settimeout(60)
         yield found

@@ -9,7 +9,7 @@ import trio
 
 from virtbackupd.server.listeners import Listener
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 @dataclass(frozen=True)

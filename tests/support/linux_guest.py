@@ -14,8 +14,10 @@ from documents import disk_element
 from tools import run
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-BOOT_PATIENCE: Final = 120.0
+BOOT_PATIENCE: Final = 300.0
 """Seconds; without KVM it takes about five."""
+PATIENCE: Final = 120.0
+"""Seconds for an order."""
 
 
 @cache
@@ -66,7 +68,7 @@ class LinuxGuest:
         self.tell(order)
         self.until("guest: done")
 
-    def until(self, words: str, seconds: float = 30) -> None:
+    def until(self, words: str, seconds: float = PATIENCE) -> None:
         """Read the console up to these words, once more than before."""
         wait_until(lambda: self._hears(words), f"{words!r} on the console", seconds)
         self.heard, _, self.said = self.said.partition(words)
@@ -79,7 +81,7 @@ class LinuxGuest:
             self.do(order)
             return words in self.heard
 
-        wait_until(answered, f"{words!r} to {order!r}", 30)
+        wait_until(answered, f"{words!r} to {order!r}", PATIENCE)
 
     def _hears(self, words: str) -> bool:
         while isinstance(data := self.stream.recv(4096), bytes) and data:

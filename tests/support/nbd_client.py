@@ -4,6 +4,7 @@ Speaks fixed newstyle with structured replies and one metadata context, over Uni
 what it has to rely on and knows nothing of libvirt.
 """
 
+import select
 import socket
 import struct
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-PATIENCE = 15.0
+PATIENCE = 60.0
 OPTION_MAGIC = 0x49484156454F5054
 REQUEST_MAGIC = 0x25609513
 CHUNK_MAGIC = 0x668E33EF
@@ -70,6 +71,19 @@ class NbdClient:
         for begin in range(0, length, LONGEST_READ):
             self._read_into(memoryview(data)[begin : begin + LONGEST_READ], offset + begin)
         return bytes(data)
+
+    def wait_at_most(self, seconds: float) -> None:
+        """From now on TimeoutError when so long nothing comes."""
+        self._socket.settimeout(seconds)
+
+    def begin_reading(self, offset: int, length: int) -> None:
+        """Ask for many bytes and take none; returns when the server has begun to send them."""
+        self._send(READ, offset, length)
+        assert select.select([self._socket], [], [], PATIENCE)[0]
+
+    def hang_up(self) -> None:
+        """Without a word; the server may have done so before."""
+        self._socket.close()
 
     def close(self) -> None:
         with self._socket:

@@ -34,7 +34,7 @@ CONFIGURATION = """
   </policy>
 </busconfig>
 """
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from virtbackupd.protocol import schema
 from virtbackupd.protocol.client import Frame, decode_frame, encode_call, encode_frame
 from virtbackupd.protocol.errors import RemoteError
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds for anything the server has to do at once."""
 
 

@@ -7,27 +7,26 @@ are. Knows nothing of what the daemon does.
 
 import fcntl
 import os
+import select
 import signal
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from threading import Lock
 
+from impatience import be_impatient
+from slow_pushes import limited
+
 from virtbackupd.drivers import steps
-from virtbackupd.drivers.qemu import qmp
-from virtbackupd.drivers.qemu.block_nodes import Json
 from virtbackupd.drivers.qemu.work import DiskWork
 from virtbackupd.server.cli import main
 
 ORDER = "order"
 LOCK = "order.lock"
 TRACE = "trace"
-IMPATIENCE = 0.5
-"""Seconds that an impatient daemon gives QEMU for an answer."""
 SLOW = "slow"
 """A file that makes block jobs slow while it is there."""
 
@@ -40,12 +39,14 @@ def locked(root: Path) -> Iterator[None]:
         yield
 
 
-def _kill(pid: int) -> None:
-    """Return when it is dead: our own child is a zombie then."""
-    os.kill(pid, signal.SIGKILL)
-    with suppress(OSError):
-        while ") Z" not in Path(f"/proc/{pid}/stat").read_text():
-            time.sleep(0.001)
+def kill(pid: int) -> None:
+    """Return when it is dead, with all its threads."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        select.select([descriptor], [], [])
+    finally:
+        os.close(descriptor)
 
 
 def _stop(pid: int) -> None:
@@ -53,7 +54,7 @@ def _stop(pid: int) -> None:
     os.kill(pid, signal.SIGSTOP)
 
 
-_VICTIMS = {"qemu": _kill, "answers": _stop}
+_VICTIMS = {"qemu": kill, "answers": _stop}
 
 
 @dataclass
@@ -93,24 +94,12 @@ class Saboteur:
             _VICTIMS[victim](int(file.read_text()))
 
 
-def slow_jobs(root: Path) -> None:
-    """Give the jobs of backups a speed limit: no call can set one before the first byte."""
-    original = DiskWork.job_action
-
-    def limited(work: DiskWork, *, sync: str, bitmap: str | None = None) -> Json:
-        action = original(work, sync=sync, bitmap=bitmap)
-        if (root / SLOW).exists():
-            action["data"]["speed"] = 1
-        return action
-
-    setattr(DiskWork, "job_action", limited)  # noqa: B010 - the daemon has no such switch
-
-
 if __name__ == "__main__":
     folder = Path(sys.argv.pop(1))
     steps.hook = Saboteur(folder)
-    slow_jobs(folder)
+    slow = limited(1, (folder / SLOW).exists)
+    setattr(DiskWork, "job_action", slow)  # noqa: B010 - the daemon has no such switch
     if sys.argv[1:2] == ["impatient"]:
         del sys.argv[1]
-        setattr(qmp, "DEADLINE", IMPATIENCE)  # noqa: B010 - the daemon has no such switch
+        be_impatient(folder)
     main()

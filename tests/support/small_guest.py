@@ -36,17 +36,11 @@ def obeys(answer: str) -> bool:
     return value != 0xFFFF and bool(value & 0x100)
 
 
-def make_disks(folder: Path, *, large: bool = False) -> tuple[Path, Path]:
-    """Images for vda, 64 MiB full of data, which boots, and vdb, 16 MiB that hold little.
-
-    A large vda does not boot and is nothing but allocated: to copy it takes a second or more.
-    """
+def make_disks(folder: Path) -> tuple[Path, Path]:
+    """Images for vda, 64 MiB full of data, which boots, and vdb, 16 MiB that hold little."""
     pair = folder / "test-vda.qcow2", folder / "test-vdb.qcow2"
     for path in pair:
         shutil.copyfile(_templates() / path.name, path)
-    if large:
-        options = ["-f", "qcow2", "-o", "preallocation=falloc"]
-        run("qemu-img", "create", "-q", *options, pair[0], "2G")
     return pair
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-TOOL_DEADLINE = 60.0
+TOOL_DEADLINE = 180.0
 SYSTEM_PYTHON = "/usr/bin/python3"
 
 
@@ -87,8 +87,14 @@ def image_info(path: Path) -> dict[str, object]:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port on which nobody listens and which the kernel gives to nobody else.
+
+    It stays bound for the life of this process. Servers reuse addresses and may listen on it all
+    the same, because nobody does so on ours; whoever connects before is refused.
+    """
+    keeper = socket.socket()
+    keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    keeper.bind(("127.0.0.1", 0))
+    port: int = keeper.getsockname()[1]
+    keeper.detach()
+    return port

@@ -14,8 +14,8 @@ from typing import IO
 
 from documents import EMPTY_CDROM, disk_element, domain_xml
 
-CLIENT_DEADLINE = 60.0
-CONDITION_DEADLINE = 20.0
+CLIENT_DEADLINE = 180.0
+CONDITION_DEADLINE = 60.0
 POLL_INTERVAL = 0.02
 
 SERIAL_AND_AGENT = """
@@ -78,10 +78,6 @@ class Guest:
     def read_only(self) -> "Guest":
         """The same domain through the read-only socket."""
         return Guest(f"{self.uri}-ro", self.name, self.folder)
-
-    def one_connection(self, script: str) -> str:
-        """Run several virsh commands, separated by semicolons, over one connection."""
-        return run_virsh(self.uri, script)
 
     def define(self, document: str) -> str:
         return run_virsh(self.uri, "define", self.file(document))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import trio
 
 
-async def until(condition: Callable[[], object], seconds: float = 10) -> None:
+async def until(condition: Callable[[], object], seconds: float = 60) -> None:
     """Look again and again; TooSlowError when it does not come true in time."""
     with trio.fail_after(seconds):
         while not condition():  # noqa: ASYNC110 - there is no event to wait for

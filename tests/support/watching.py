@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-DEADLINE = 60.0
+DEADLINE = 180.0
 EXECUTABLE = Path(sys.executable).with_name("virtbackupd")
 
 

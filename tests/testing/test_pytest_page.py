@@ -29,6 +29,6 @@ def test_examples_for_pytest_pass(pytester: pytest.Pytester) -> None:
 @pytest.mark.parametrize("text", PROGRAMS)
 def test_examples_without_pytest_run(text: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", text], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", text], capture_output=True, text=True, timeout=180, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")

@@ -60,7 +60,7 @@ def test_every_uri_reaches_the_server(server: Server, name: str) -> None:
 
 def test_the_control_endpoint_answers_where_asked_for() -> None:
     with serve(control=True) as server:
-        with urllib.request.urlopen(f"{server.control_url}/domains", timeout=10) as answer:
+        with urllib.request.urlopen(f"{server.control_url}/domains", timeout=60) as answer:
             found = json.load(answer)
         assert [domain["name"] for domain in found["domains"]] == ["test"]
     with pytest.raises(ConnectionRefusedError):

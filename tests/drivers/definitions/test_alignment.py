@@ -244,6 +244,7 @@ def test_a_disk_that_is_left_out_needs_no_path() -> None:
         (BackupDisk("vda"), "c1", "incremental", "c1"),
         (BackupDisk("vda", incremental="c2"), None, "incremental", "c2"),
         (BackupDisk("vda", incremental="c2"), "c1", "incremental", "c2"),
+        (BackupDisk("vda", incremental=""), "c1", "incremental", ""),
         (BackupDisk("vda", backupmode="full"), "c1", "full", None),
         (BackupDisk("vda", backupmode="full"), None, "full", None),
         (BackupDisk("vda", backupmode="incremental"), "c1", "incremental", "c1"),

@@ -9,6 +9,7 @@ from virtbackupd.drivers.definitions.backup import (
     format_backup,
     parse_backup,
 )
+from virtbackupd.drivers.definitions.secret import SecretName
 from virtbackupd.drivers.errors import DriverError, Origin, XmlDetail, XmlError, XmlInvalidSchema
 
 UNIX = "<server transport='unix' socket='/s'/>"
@@ -100,7 +101,24 @@ def test_the_secret_of_the_store() -> None:
     uuid = "11111111-2222-3333-4444-555555555555"
     encryption = f"<encryption format='luks'><secret type='passphrase' uuid='{uuid}'/></encryption>"
     text = f"<disk name='vda' type='file'><target file='/t'>{encryption}</target></disk>"
-    assert push_disk(text).secret_uuid == uuid
+    assert push_disk(text).secret == SecretName(uuid)
+
+
+def test_the_secret_of_the_store_by_its_usage() -> None:
+    encryption = "<encryption format='luks'><secret type='passphrase' usage='u'/></encryption>"
+    text = f"<disk name='vda' type='file'><target file='/t'>{encryption}</target></disk>"
+    assert push_disk(text).secret == SecretName(usage="u")
+
+
+def test_nothing_else_counts_where_a_disk_is_left_out() -> None:
+    text = "<disk name='vda' backup='no' backupmode='incremental' exportname='e'/>"
+    assert pull_disk(text) == BackupDisk("vda", backup=False)
+
+
+@pytest.mark.parametrize("name", ["incremental", "exportname", "exportbitmap"])
+def test_an_empty_attribute_is_not_a_missing_one(name: str) -> None:
+    found = pull_disk(f"<disk name='vda' {name}=''/>")
+    assert getattr(found, name) == ""
 
 
 @pytest.mark.parametrize(

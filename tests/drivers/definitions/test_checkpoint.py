@@ -70,6 +70,11 @@ def test_disks() -> None:
     )
 
 
+def test_an_empty_bitmap_name_is_not_a_missing_one() -> None:
+    (disk,) = created("<disks><disk name='vda' bitmap=''/></disks>").disks or ()
+    assert disk.bitmap == ""
+
+
 def test_disks_that_carry_a_bitmap() -> None:
     found = created("<disks><disk name='vda'/><disk name='vdb' checkpoint='no'/></disks>")
     assert [disk.name for disk in found.bitmap_disks] == ["vda"]
@@ -126,8 +131,9 @@ def test_redefine_needs_a_time() -> None:
 
 
 def test_redefine_checks_the_domain() -> None:
-    with pytest.raises(XmlError, match="name"):
+    with pytest.raises(XmlInvalidSchema, match="name") as caught:
         redefined("<name>c</name><creationTime>5</creationTime><domain type='x'/>")
+    assert caught.value.origin is Origin.XML
 
 
 def test_the_shortest_output() -> None:

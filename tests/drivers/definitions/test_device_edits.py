@@ -8,7 +8,13 @@ from virtbackupd.drivers.definitions.device_edits import (
     update_device,
 )
 from virtbackupd.drivers.definitions.domain import DomainDefinition
-from virtbackupd.drivers.errors import InvalidArgument, OperationInvalid, XmlDetail, XmlError
+from virtbackupd.drivers.errors import (
+    DeviceMissing,
+    OperationFailed,
+    OperationInvalid,
+    XmlDetail,
+    XmlError,
+)
 
 DOMAIN = DomainDefinition.parse(
     "<domain type='test'><name>d</name><memory>1</memory><devices>"
@@ -57,9 +63,36 @@ def test_others_are_detached_by_their_xml() -> None:
     assert "<rng" not in detach_device(DOMAIN, text).to_xml()
 
 
-@pytest.mark.parametrize("xml", [VDB, "<rng model='other'/>", "<sound/>"])
+@pytest.mark.parametrize(
+    "text", ["<rng/>", "<rng model='virtio'/>", "<rng><backend model='random'/></rng>"]
+)
+def test_what_was_filled_in_need_not_be_told(text: str) -> None:
+    assert "<rng" not in detach_device(DOMAIN, text).to_xml()
+
+
+def test_the_only_interface_of_a_kind_needs_no_mac() -> None:
+    assert detach_device(DOMAIN, "<interface type='user'/>").interfaces == ()
+
+
+def test_one_of_several_interfaces_must_be_told_by_its_mac() -> None:
+    other = "<interface type='user'><mac address='52:54:00:00:00:0b'/></interface>"
+    with pytest.raises(OperationFailed, match=r"2 devices that fit this <interface>: add <mac>"):
+        detach_device(attach_device(DOMAIN, other), "<interface type='user'/>")
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        VDB,
+        "<rng model='other'/>",
+        "<rng><backend model='builtin'/></rng>",
+        "<rng><rate bytes='1'/></rng>",
+        "<rng>text</rng>",
+        "<sound/>",
+    ],
+)
 def test_what_is_not_there_cannot_be_detached(xml: str) -> None:
-    with pytest.raises(InvalidArgument, match="'d' has no <"):
+    with pytest.raises(DeviceMissing, match="'d' has no <"):
         detach_device(DOMAIN, xml)
 
 

@@ -9,6 +9,7 @@ from virtbackupd.drivers.definitions.disk import (
     normalise_disk,
     read_disk,
 )
+from virtbackupd.drivers.definitions.secret import SecretName
 from virtbackupd.drivers.errors import XmlError
 
 
@@ -23,7 +24,7 @@ def test_defaults() -> None:
     assert (found.target, found.bus, found.device) == ("vda", "virtio", "disk")
     assert (found.source_type, found.source, found.format) == ("file", None, "raw")
     assert (found.read_only, found.transient, found.shareable) == (False, False, False)
-    assert (found.serial, found.secret_uuid, found.backing) == (None, None, ())
+    assert (found.serial, found.secret, found.backing) == (None, None, ())
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,7 @@ def test_serial_and_format() -> None:
 
 def test_the_secret_of_an_encrypted_image() -> None:
     inner = "<encryption format='luks'><secret type='passphrase' uuid='u'/></encryption>"
-    assert disk(f"<source file='/a'>{inner}</source><target dev='vda'/>").secret_uuid == "u"
+    assert disk(f"<source file='/a'>{inner}</source><target dev='vda'/>").secret == SecretName("u")
 
 
 def test_the_backing_chain() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from virtbackupd.drivers.definitions.domain import DomainDefinition
-from virtbackupd.drivers.errors import Origin, XmlError
+from virtbackupd.drivers.errors import NoName, Origin, XmlError
 
 
 def domain(
@@ -22,12 +22,18 @@ def disks(*targets: str) -> str:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "<name/>", "<name>a/b</name>", "<name>a\nb</name>", "<name>.</name>", "<name>..</name>"],
+    ["<name>a/b</name>", "<name>a\nb</name>", "<name>.</name>", "<name>..</name>"],
 )
 def test_bad_names(name: str) -> None:
     with pytest.raises(XmlError, match="name") as caught:
         domain(name=name)
     assert caught.value.origin is Origin.DOMAIN
+
+
+@pytest.mark.parametrize("name", ["", "<name/>"])
+def test_no_name(name: str) -> None:
+    with pytest.raises(NoName):
+        domain(name=name)
 
 
 @pytest.mark.parametrize("attributes", ["", "type=''"])

@@ -16,7 +16,7 @@ def domain(metadata: str = "") -> DomainDefinition:
 
 def test_what_was_set_is_found() -> None:
     changed = domain().with_metadata(URI, "app", "<state a='1'><deep>x</deep></state>")
-    assert changed.metadata(URI) == "<state a='1'>\n  <deep>x</deep>\n</state>\n"
+    assert changed.metadata(URI) == "<state a='1'>\n  <deep>x</deep>\n</state>"
 
 
 def test_it_stands_in_the_document_under_its_prefix() -> None:
@@ -32,7 +32,7 @@ def test_it_survives_a_round_trip() -> None:
 def test_setting_again_replaces() -> None:
     changed = domain().with_metadata(URI, "app", "<one/>").with_metadata(URI, "app", "<two/>")
     assert changed.to_xml().count(URI) == 1
-    assert changed.metadata(URI) == "<two/>\n"
+    assert changed.metadata(URI) == "<two/>"
 
 
 def test_none_removes() -> None:
@@ -52,7 +52,7 @@ def test_others_are_left_alone() -> None:
 
 def test_foreign_namespaces_inside_stay() -> None:
     changed = domain().with_metadata(URI, "app", "<one><f:x xmlns:f='urn:f' f:a='1'/></one>")
-    assert changed.metadata(URI) == "<one>\n  <f:x f:a='1' xmlns:f='urn:f'/>\n</one>\n"
+    assert changed.metadata(URI) == "<one>\n  <f:x f:a='1' xmlns:f='urn:f'/>\n</one>"
 
 
 def test_the_old_definition_is_unchanged() -> None:

@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 
 from virtbackupd.drivers.definitions.secret import SecretDefinition, format_secret, parse_secret
-from virtbackupd.drivers.errors import Origin, XmlDetail, XmlError
+from virtbackupd.drivers.errors import ConfigUnsupported, Origin, XmlDetail, XmlError
 
 ID = "0a81f5b2-8403-7b23-c8d6-21ccc2f80d6f"
 FULL = f"""<secret ephemeral='yes' private='no'>
@@ -59,8 +59,6 @@ def test_usage_types(usage: str, child: str) -> None:
     "inner",
     [
         "<uuid>x</uuid>",
-        "<usage/>",
-        "<usage type='other'/>",
         "<usage type='ceph'/>",
         "<usage type='ceph'><target>x</target></usage>",
     ],
@@ -68,6 +66,13 @@ def test_usage_types(usage: str, child: str) -> None:
 def test_refusals(inner: str) -> None:
     with pytest.raises(XmlError) as caught:
         parse_secret(f"<secret>{inner}</secret>")
+    assert caught.value.origin is Origin.SECRET
+
+
+@pytest.mark.parametrize("usage", ["<usage/>", "<usage type='other'/>"])
+def test_unknown_usage(usage: str) -> None:
+    with pytest.raises(ConfigUnsupported) as caught:
+        parse_secret(f"<secret>{usage}</secret>")
     assert caught.value.origin is Origin.SECRET
 
 

@@ -55,7 +55,7 @@ async def test_domain_stops_during_preparation(
 
 
 async def preparing(guest: MemoryDomain) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         while guest.jobs.job is None:
             await trio.lowlevel.checkpoint()
 
@@ -102,7 +102,7 @@ async def test_scratch_that_runs_out_fails_the_job(guest: MemoryDomain, request_
     for view in list(image._frozen):
         view.preserve_limit = 65536
     guest.monitor_command('qemu-io vda "write 0 256k"', 1)
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         await backup.over.wait()
     assert guest.get_job_stats(1).type == 4
 

@@ -1,5 +1,7 @@
 """Bitmaps by themselves, fed through the change log as an image feeds them."""
 
+from collections.abc import Iterable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,51 +27,57 @@ def bitmaps(log: ChangeLog) -> BitmapSet:
     return BitmapSet("/images/a", log)
 
 
+def stamp(log: ChangeLog, clusters: Iterable[int]) -> None:
+    """Whole clusters, each by itself."""
+    for cluster in clusters:
+        log.stamp(cluster * CLUSTER, CLUSTER)
+
+
 def test_a_new_bitmap_is_clean(bitmaps: BitmapSet) -> None:
     assert bitmaps.add("a").count == 0
 
 
 def test_changes_before_the_bitmap_are_not_in_it(bitmaps: BitmapSet, log: ChangeLog) -> None:
     older = bitmaps.add("older")
-    log.stamp([7])
+    stamp(log, [7])
     newer = bitmaps.add("newer")
-    log.stamp([3])
+    stamp(log, [3])
     assert (older.dirty_clusters(), newer.dirty_clusters()) == ([3, 7], [3])
 
 
 def test_a_change_again_moves_into_the_newer_bitmap(bitmaps: BitmapSet, log: ChangeLog) -> None:
     bitmaps.add("older")
-    log.stamp([7, 8])
+    stamp(log, [7, 8])
     newer = bitmaps.add("newer")
-    log.stamp([7])
+    stamp(log, [7])
     assert newer.dirty_clusters() == [7]
 
 
 def test_count_is_in_bytes(bitmaps: BitmapSet, log: ChangeLog) -> None:
     bitmap = bitmaps.add("a")
-    log.stamp([1, 5, 5])
+    stamp(log, [1, 5, 5])
     assert bitmap.count == 2 * CLUSTER
 
 
 def test_a_disabled_bitmap_keeps_what_it_had(bitmaps: BitmapSet, log: ChangeLog) -> None:
     bitmap = bitmaps.add("a")
-    log.stamp([1])
+    stamp(log, [1])
     bitmap.disable()
-    log.stamp([2])
+    stamp(log, [2])
     assert (bitmap.recording, bitmap.dirty_clusters()) == (False, [1])
 
 
 def test_an_enabled_bitmap_goes_on_from_there(bitmaps: BitmapSet, log: ChangeLog) -> None:
     bitmap = bitmaps.add("a", recording=False)
-    log.stamp([1])
+    stamp(log, [1])
     bitmap.enable()
-    log.stamp([2])
+    stamp(log, [2])
     assert bitmap.dirty_clusters() == [2]
 
 
 def test_enabling_twice_loses_nothing(bitmaps: BitmapSet, log: ChangeLog) -> None:
     bitmap = bitmaps.add("a")
-    log.stamp([1])
+    stamp(log, [1])
     bitmap.enable()
     assert bitmap.dirty_clusters() == [1]
 
@@ -105,7 +113,7 @@ def test_a_removed_bitmap_is_gone(bitmaps: BitmapSet) -> None:
 def test_nothing_is_stamped_for_nobody(bitmaps: BitmapSet, log: ChangeLog) -> None:
     bitmaps.add("a")
     bitmaps.remove("a")
-    log.stamp([1])
+    stamp(log, [1])
     assert list(log.since(0)) == []
 
 
@@ -128,15 +136,15 @@ def test_membership_and_order(bitmaps: BitmapSet) -> None:
 
 def test_finding_dirty_clusters_stops_at_the_start(bitmaps: BitmapSet, log: ChangeLog) -> None:
     bitmaps.add("old")
-    log.stamp(range(1000))
+    stamp(log, range(1000))
     start = log.advance()
-    log.stamp([4, 2])
+    stamp(log, [4, 2])
     assert list(log.since(start)) == [2, 4]
 
 
 def test_a_shrunk_disk_forgets_its_end(bitmaps: BitmapSet, log: ChangeLog) -> None:
     bitmap = bitmaps.add("a", dirty=[8])
-    log.stamp([9, 1])
+    stamp(log, [9, 1])
     log.truncate(5)
     bitmap.truncate(5)
     assert bitmap.dirty_clusters() == [1]
@@ -160,7 +168,7 @@ def play(
     step: int | str, log: ChangeLog, bitmaps: BitmapSet, model: list[tuple[Bitmap, set[int]]]
 ) -> None:
     if isinstance(step, int):
-        log.stamp([step])
+        stamp(log, [step])
         for bitmap, wanted in model:
             wanted.update([step] if bitmap.recording else [])
     elif step == "add":
@@ -173,7 +181,7 @@ def play(
 def test_a_dirty_map_does_not_change(bitmaps: BitmapSet, log: ChangeLog) -> None:
     bitmap = bitmaps.add("a", dirty=[3])
     frozen = DirtyMap.merge([bitmap])
-    log.stamp([5])
+    stamp(log, [5])
     assert frozen.clusters == [3]
 
 
@@ -190,9 +198,9 @@ def test_dirty_extents_cover_the_range() -> None:
 
 def test_a_lost_bitmap_leaves_a_shadow_that_goes_on(bitmaps: BitmapSet, log: ChangeLog) -> None:
     bitmaps.add("a")
-    log.stamp([1])
+    stamp(log, [1])
     bitmaps.lose("a")
-    log.stamp([2])
+    stamp(log, [2])
     shadow = bitmaps.shadow("a")
     assert "a" not in bitmaps
     assert shadow is not None
@@ -211,7 +219,7 @@ def test_merging_and_disabling_do_not_mislead_the_shadow(
     bitmap = bitmaps.add("a", dirty=[9])
     bitmap.merge([bitmaps.add("b", dirty=[5])])
     bitmap.disable()
-    log.stamp([1])
+    stamp(log, [1])
     shadow = bitmaps.shadow("a")
     assert shadow is not None
     assert shadow.dirty_clusters() == [1, 9]

@@ -92,6 +92,16 @@ async def test_threshold_is_told_once(guest: MemoryDomain, events: list[Event]) 
     assert (event.threshold, event.excess) == (MIB, 65536)
 
 
+async def test_threshold_by_the_number_in_the_statistics(guest: MemoryDomain) -> None:
+    guest.set_block_threshold("vdb[2]", MIB, 0)
+    assert guest.counters("vdb").threshold == MIB
+
+
+async def test_threshold_by_an_unknown_number(guest: MemoryDomain) -> None:
+    with pytest.raises(InvalidArgument, match=r"no disk vda\[77\]"):
+        guest.set_block_threshold("vda[77]", MIB, 0)
+
+
 async def test_threshold_on_an_unknown_disk(guest: MemoryDomain) -> None:
     with pytest.raises(InvalidArgument):
         guest.set_block_threshold("vdz[1]", MIB, 0)

@@ -23,7 +23,9 @@ VALUES = st.one_of(
 
 
 @settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=400
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
+    max_examples=400,
 )
 @given(data=st.data())
 async def test_any_arguments(guest: MemoryDomain, data: st.DataObject) -> None:

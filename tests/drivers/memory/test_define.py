@@ -3,7 +3,7 @@
 import pytest
 
 from virtbackupd.drivers.enums import DomainState
-from virtbackupd.drivers.errors import OperationInvalid, UnsupportedFlags, XmlError
+from virtbackupd.drivers.errors import NoName, OperationInvalid, UnsupportedFlags
 from virtbackupd.drivers.events import Event
 from virtbackupd.drivers.memory.define import adopt, create_transient, define
 from virtbackupd.drivers.memory.domain import MemoryDomain
@@ -49,7 +49,7 @@ async def test_unknown_flags(host: Host) -> None:
 
 
 async def test_refused_document_leaves_nothing(host: Host) -> None:
-    with pytest.raises(XmlError):
+    with pytest.raises(NoName):
         define(host, XML.replace("<name>new</name>", ""), 0)
     assert len(host.domains) == 0
 

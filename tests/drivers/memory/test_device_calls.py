@@ -7,7 +7,7 @@ from controlling import at_once
 
 from virtbackupd.drivers.errors import (
     ConfigUnsupported,
-    InvalidArgument,
+    DeviceMissing,
     OperationInvalid,
     OperationUnsupported,
     UnsupportedFlags,
@@ -98,7 +98,7 @@ async def test_a_disk_whose_target_is_taken(guest: MemoryDomain) -> None:
 
 
 async def test_a_disk_that_is_not_there(guest: MemoryDomain) -> None:
-    with pytest.raises(InvalidArgument):
+    with pytest.raises(DeviceMissing):
         await guest.detach_device(disk())
 
 

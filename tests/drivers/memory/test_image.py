@@ -32,6 +32,11 @@ def test_what_was_written_is_read() -> None:
     assert image.read(CLUSTER - 3, 6) == b"\0abcd\0"
 
 
+def test_a_raw_file_is_sparse() -> None:
+    assert Image(CAPACITY, path="/a", format="raw").physical == CAPACITY
+    assert Image(CAPACITY, path="/a").physical == 0
+
+
 def test_allocation_counts_clusters() -> None:
     assert image_with(0, 3).allocation == 2 * CLUSTER
 
@@ -47,6 +52,12 @@ def test_discard_leaves_clusters_touched_in_part() -> None:
     image = image_with(0, 1)
     image.discard(0, CLUSTER + 5)
     assert image.read(CLUSTER, 1) == b"x"
+
+
+def test_zeroes_into_a_part_of_a_hole_are_no_data() -> None:
+    image = image_with(0)
+    image.write_zeroes(CLUSTER + 512, 512)
+    assert (image.allocation, image.read(CLUSTER, 2048)) == (CLUSTER, bytes(2048))
 
 
 def test_written_zeroes_are_data() -> None:

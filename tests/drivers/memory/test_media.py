@@ -80,7 +80,7 @@ def byte(domain: MemoryDomain, offset: int = 0) -> bytes:
 async def test_a_start_takes_the_contents_over(host: Host, raw: Path) -> None:
     domain = await started(host, domain_xml(raw))
     assert [byte(domain), byte(domain, 64 * KIB)] == [b"1", b"\0"]
-    assert await ask(domain.get_block_info("vda", 0)) == BlockInfo(64 * KIB, 128 * KIB, 64 * KIB)
+    assert await ask(domain.get_block_info("vda", 0)) == BlockInfo(64 * KIB, 128 * KIB, 128 * KIB)
 
 
 async def test_so_does_create_from_xml(host: Host, raw: Path) -> None:
@@ -144,7 +144,9 @@ async def test_a_backing_image_in_memory_goes_before_its_file(
 
 async def test_a_path_without_file_is_blank(host: Host, tmp_path: Path) -> None:
     domain = await started(host, domain_xml(tmp_path / "none"))
-    assert await ask(domain.get_block_info("vda", 0)) == BlockInfo(0, DEFAULT_CAPACITY, 0)
+    assert await ask(domain.get_block_info("vda", 0)) == BlockInfo(
+        0, DEFAULT_CAPACITY, DEFAULT_CAPACITY
+    )
 
 
 async def test_a_file_in_another_format_refuses_the_start(host: Host, raw: Path) -> None:

@@ -11,7 +11,9 @@ from virtbackupd.drivers.memory import agent, monitor
 from virtbackupd.drivers.memory.domain import MemoryDomain
 
 # One guest serves all examples: whatever they do to it must not matter.
-shared_guest = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+shared_guest = settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
 
 WORDS = ["qemu-io", "vda", "info", "block", "-v", "-d", "-P", "-z", "read", "write", "discard"]
 NUMBERS = ["0", "64k", "-1", "0x", "1e9", "9" * 40, "0.1", "300"]

@@ -116,6 +116,7 @@ def test_info_gives_size_and_flags() -> None:
     kind, size, flags = unpack_from(">HQH", replies[0][1])
     assert (kind, size, negotiation.session) == (Info.EXPORT, 1 << 20, None)
     assert ExportFlag.READ_ONLY | ExportFlag.CAN_MULTI_CONN in ExportFlag(flags)
+    assert ExportFlag.SEND_FLUSH | ExportFlag.SEND_FUA in ExportFlag(flags)
     assert ExportFlag.SEND_DF not in ExportFlag(flags)
 
 

@@ -53,13 +53,6 @@ def test_ranges_from_two_connections_are_merged() -> None:
     assert noted(*((step, 1) for step in steps)).ranges() == [(0, 100)]
 
 
-def test_pending_requests_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nbd_record, "PENDING", 10)
-    reads = noted(*((2 * (step % 100), 1) for step in range(10_000)))
-    assert len(reads._pending) <= 100
-    assert len(reads.ranges()) == 100
-
-
 def test_reads_beyond_the_bound_are_counted_and_said_to_be_missing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -99,7 +99,7 @@ async def test_a_data_store_is_unknown_before_10_10(
     assert ("<dataStore" in domain.get_xml_desc(0)) == kept
 
 
-@pytest.mark.parametrize(("profile", "version"), [("6.0", '"major": 4'), ("newest", '"major": 9')])
+@pytest.mark.parametrize(("profile", "version"), [("6.0", '"major": 4'), ("newest", '"major": 10')])
 async def test_the_monitor_tells_the_qemu_of_the_time(
     nursery: trio.Nursery, profile: str, version: str
 ) -> None:

@@ -1,12 +1,12 @@
 """Where the NBD server of a backup listens, and which address is shown for it."""
 
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
+from tools import free_port
 
 from virtbackupd.drivers.definitions.backup import BackupServer
 from virtbackupd.drivers.errors import InternalError
@@ -53,10 +53,7 @@ async def test_an_address_of_the_callers_own_is_kept() -> None:
 
 
 async def test_without_an_advertised_name_nothing_is_changed() -> None:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-    asked = BackupServer(name="0.0.0.0", port=port)
+    asked = BackupServer(name="0.0.0.0", port=free_port())
     async with listening(asked) as shown:
         assert shown == asked
 
@@ -70,6 +67,8 @@ async def test_a_path_is_a_path(tmp_path_factory: pytest.TempPathFactory) -> Non
 async def test_an_address_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     with pytest.raises(InternalError, match=r"cannot listen on 192\.0\.2\.1:1: Cannot assign"):
         await pull_address.listen(BackupServer(name="192.0.2.1", port=1), NAME)
+    with pytest.raises(InternalError, match=r"cannot listen on a\.\.b:1: "):
+        await pull_address.listen(BackupServer(name="a..b", port=1), NAME)
     missing = str(tmp_path / "missing" / "s")
     with pytest.raises(InternalError, match="missing/s: No such file"):
         await pull_address.listen(BackupServer(transport="unix", socket=missing), "")

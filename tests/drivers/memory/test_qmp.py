@@ -84,7 +84,7 @@ async def test_each_listed_command_is_known(guest: MemoryDomain) -> None:
 
 async def test_status_version_name_and_uuid(guest: MemoryDomain) -> None:
     assert returned(guest, "query-status") == {"status": "running", "running": True}
-    assert returned(guest, "query-version")["qemu"]["major"] == 9
+    assert returned(guest, "query-version")["qemu"]["major"] == 10
     assert returned(guest, "query-name") == {"name": "guest"}
     assert returned(guest, "query-uuid")["UUID"].startswith("6695eb01")
 

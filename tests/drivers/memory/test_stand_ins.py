@@ -14,7 +14,7 @@ from virtbackupd.drivers.memory.stand_ins import AT_ONCE, StandIns, place_stand_
 
 def described(path: Path) -> dict[str, object]:
     command = ["qemu-img", "info", "--output=json", str(path)]
-    found: dict[str, object] = json.loads(subprocess.check_output(command, timeout=20))
+    found: dict[str, object] = json.loads(subprocess.check_output(command, timeout=60))
     return found
 
 
@@ -37,6 +37,12 @@ def test_an_older_stand_in_is_replaced(tmp_path: Path) -> None:
     for size in (1 << 20, 2 << 20):
         place_stand_ins([Image(size, path=str(tmp_path / "a"))], tmp_path)
     assert described(tmp_path / "a")["virtual-size"] == 2 << 20
+
+
+def test_one_looks_older_than_what_is_put_in_its_place_at_once(tmp_path: Path) -> None:
+    place_stand_ins([Image(1 << 20, path=str(tmp_path / "a"))], tmp_path)
+    status = (tmp_path / "a").stat()
+    assert status.st_ctime_ns - status.st_mtime_ns > 500_000_000
 
 
 def test_files_elsewhere_are_left_alone(tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ def item(index: dict[str, object], name: str) -> dict[str, object]:
 BREAKAGES: dict[str, tuple[Breakage, str]] = {
     "short": (lambda data: data[:20], "ends too early"),
     "cut": (lambda data: data[:100], "ends too early"),
-    "version": (lambda data: data[:8] + b"\2" + data[9:], "version 2, known is 1"),
+    "version": (lambda data: data[:8] + b"\3" + data[9:], "version 3, known are 1, 2"),
     "index": (lambda data: data[:60] + b"XX" + data[62:], "index is damaged"),
     "tail": (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "contents are damaged"),
     "longer": (lambda data: data + b"x", "another size"),

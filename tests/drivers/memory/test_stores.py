@@ -7,7 +7,9 @@ import pytest
 
 from virtbackupd.drivers.definitions.backup import BackupDisk
 from virtbackupd.drivers.definitions.domain import DomainDefinition
+from virtbackupd.drivers.definitions.secret import SecretName
 from virtbackupd.drivers.errors import (
+    ConfigUnsupported,
     DriverError,
     InvalidArgument,
     OperationFailed,
@@ -50,6 +52,12 @@ def test_reused_scratch_is_left_alone(source: Source, tmp_path: Path) -> None:
     (tmp_path / "store").write_text("mine")
     claim_scratch(source, reuse=True).discard()
     assert (tmp_path / "store").read_text() == "mine"
+
+
+def test_an_encrypted_target_is_refused(source: Source, tmp_path: Path) -> None:
+    with pytest.raises(ConfigUnsupported, match="vda cannot be encrypted"):
+        claim_target(with_entry(source, secret=SecretName(usage="u")), reuse=False)
+    assert not (tmp_path / "store").exists()
 
 
 def test_block_scratch_must_be_there(source: Source) -> None:

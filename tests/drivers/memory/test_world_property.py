@@ -11,6 +11,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from virtbackupd.drivers.clock import Clock
 from virtbackupd.drivers.definitions.domain import DomainDefinition
 from virtbackupd.drivers.enums import DomainState
 from virtbackupd.drivers.memory import checkpoint, define
@@ -117,8 +118,9 @@ def shown(host: Host) -> list[object]:
 
 
 async def there_and_back(before: list[Step], after: list[Step], path: Path) -> None:
+    """On clocks that stand: checkpoints tell the second that they were made in."""
     async with trio.open_nursery() as nursery:
-        host = Host(nursery)
+        host = Host(nursery, clock=Clock(0))
         guest = new_guest(host)
         for step in before:
             step.do(guest)
@@ -128,7 +130,7 @@ async def there_and_back(before: list[Step], after: list[Step], path: Path) -> N
             step.do(guest)
         restore(host, state)
         assert shown(host) == expected
-        other = Host(nursery)
+        other = Host(nursery, clock=Clock(0))
         restore(other, load_state(path, "/images"))
         assert shown(other) == expected
         for step in after:

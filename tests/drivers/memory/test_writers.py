@@ -53,7 +53,10 @@ def test_a_qcow2_file_passes_the_check_and_reads_back(tmp_path: Path) -> None:
     assert as_raw(path) == expected(0, 2, 5)
 
 
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=8,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(indices=st.sets(st.integers(0, 3 * 8192)), capacity=st.just(3 * 8193 * CLUSTER))
 def test_any_set_of_clusters_passes_the_check(
     tmp_path: Path, indices: set[int], capacity: int

@@ -138,6 +138,13 @@ async def test_a_shutdown_waits_for_no_answer(talking: QemuDomain, fake: FakeAge
     assert fake.heard[-1]["arguments"] == {"mode": "powerdown"}
 
 
+async def test_a_shutdown_through_the_agent_takes_a_reboot_back(talking: QemuDomain) -> None:
+    await talking.reboot(1)
+    assert talking.require_run().reboots
+    await talking.shutdown_flags(2)
+    assert not talking.require_run().reboots
+
+
 async def test_an_agent_that_is_silent_is_given_up(
     talking: QemuDomain, fake: FakeAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from virtbackupd.drivers.definitions.secret import SecretName
 from virtbackupd.drivers.qemu.block_nodes import (
     BlockNodes,
     DiskNodes,
@@ -71,7 +72,14 @@ def test_numbers_are_never_used_again() -> None:
 
 
 @pytest.mark.parametrize(
-    "image", [TOP, BASE, Image("file", "/a'b", "qcow2", implicit_backing=True)]
+    "image",
+    [
+        TOP,
+        BASE,
+        Image("file", "/a'b", "qcow2", implicit_backing=True),
+        Image("file", "/a", "raw", secret=SecretName(uuid="u")),
+        Image("file", "/a", "qcow2", secret=SecretName(usage="/a'b")),
+    ],
 )
 def test_a_layer_is_written_and_read(image: Image) -> None:
     assert read_layer(write_layer(Layer(7, image))) == Layer(7, image)

@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trio
 from lxml import etree
 from machines import EMULATOR, capabilities
+from waiting import until
 
 from virtbackupd.drivers.errors import ConfigUnsupported, InvalidArgument
 from virtbackupd.drivers.qemu.capabilities import CapabilitiesCache, usable_kvm
@@ -68,6 +70,16 @@ async def test_a_changed_binary_is_asked_again(tmp_path: Path) -> None:
 async def test_what_is_no_qemu_is_refused(tmp_path: Path, text: str, reason: str) -> None:
     with pytest.raises(ConfigUnsupported, match=reason):
         await CapabilitiesCache().get(program(tmp_path, text))
+
+
+async def test_a_binary_that_is_not_waited_for_has_ended(tmp_path: Path) -> None:
+    path = program(tmp_path, f"echo $$ > {tmp_path}/pid; exec sleep 60")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(CapabilitiesCache().get, path)
+        await until(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text())
+        nursery.cancel_scope.cancel()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 async def test_a_binary_that_is_not_there_is_named() -> None:

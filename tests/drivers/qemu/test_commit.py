@@ -5,11 +5,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
-import trio.testing
+from waiting import until
 
 from virtbackupd.drivers.enums import BlockJobStatus, BlockJobType
-from virtbackupd.drivers.errors import InvalidArgument, OperationUnsupported
+from virtbackupd.drivers.errors import InvalidArgument, OperationFailed, OperationUnsupported
 from virtbackupd.drivers.events import DomainBlockJob, Event
+from virtbackupd.drivers.qemu import commit
 from virtbackupd.drivers.qemu.bitmaps import query_images
 from virtbackupd.drivers.qemu.domain import QemuDomain
 from virtbackupd.drivers.qemu.driver import QemuDriver
@@ -52,15 +53,12 @@ async def use(qemu: QemuDriver, guest: QemuDomain, old: str, new: str) -> None:
 
 async def ready(guest: QemuDomain) -> None:
     """Wait until an active commit has copied all."""
-    commit = guest.commits["vda"]
-    with trio.fail_after(10):
-        while not commit.ready:
-            await trio.testing.wait_all_tasks_blocked()
-            await guest.get_block_job_info("vda", 0)
+    found = guest.commits["vda"]
+    await until(lambda: found.ready)
 
 
 async def committed(guest: QemuDomain) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         await guest.commits["vda"].over.wait()
 
 
@@ -129,6 +127,40 @@ async def test_a_cancelled_commit_changes_nothing(layered: QemuDomain) -> None:
     ]
 
 
+async def test_the_job_is_there_until_its_end_is_told(layered: QemuDomain) -> None:
+    seen: list[object] = []
+
+    def look(event: Event) -> None:
+        if isinstance(event, DomainBlockJob):
+            seen.append((event.status, "vda" in layered.commits))
+
+    await layered.block_commit("vda", None, None, 0, ACTIVE)
+    await ready(layered)
+    saved = layered.save_status
+
+    async def save() -> None:
+        seen.append("vda" in layered.commits)
+        await saved()
+
+    with layered.events.subscribed(look), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layered, "save_status", save)
+        await layered.block_job_abort("vda", 0)
+    assert seen == [True, (BlockJobStatus.CANCELED, False)]
+
+
+async def test_a_pivot_that_fails_is_no_success(
+    layered: QemuDomain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(*_: object) -> None:
+        raise OperationFailed("no room")
+
+    await layered.block_commit("vda", None, None, 0, ACTIVE)
+    await ready(layered)
+    monkeypatch.setattr(commit, "_merge_bitmaps", lost)
+    with pytest.raises(OperationFailed, match="failed while pivoting: no room"):
+        await layered.block_job_abort("vda", PIVOT)
+
+
 async def test_a_commit_below_ends_by_itself(layered: QemuDomain, qemu_io: QemuIo) -> None:
     middle = layered.nodes.disks["vda"].layers[1]
     await layered.block_commit("vda", None, middle.image.path, 0, 0)
@@ -157,8 +189,8 @@ async def test_one_job_a_disk(layered: QemuDomain) -> None:
 
 async def test_the_end_of_the_domain_ends_a_commit(layered: QemuDomain) -> None:
     await layered.block_commit("vda", None, None, 0, ACTIVE)
-    commit = layered.commits["vda"]
+    found = layered.commits["vda"]
     await layered.destroy()
-    with trio.fail_after(5):
-        await commit.over.wait()
+    with trio.fail_after(60):
+        await found.over.wait()
     assert layered.commits == {}

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from machines import capabilities, completed, domain, tree
 
+from virtbackupd.drivers.definitions.tree import attribute_pairs
 from virtbackupd.drivers.errors import ConfigUnsupported, XmlError
 
 
@@ -38,6 +39,32 @@ def test_a_topology_alone_is_no_model() -> None:
     cpu = "<cpu><topology sockets='1' cores='1' threads='1'/></cpu>"
     found = tree(completed(domain(extra=cpu)))
     assert found.findtext("cpu/model") == "qemu64"
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("<cpu mode='host-passthrough'/>", "mode check='none' migratable='on'"),
+        ("<cpu mode='host-model'/>", "mode check='partial'"),
+        ("<cpu mode='maximum'/>", "mode check='none'"),
+        ("<cpu><model>qemu64</model></cpu>", "mode match='exact' check='partial'"),
+        ("<cpu match='strict'><model>qemu64</model></cpu>", "mode match='strict' check='partial'"),
+    ],
+)
+def test_how_strictly_the_processor_is_meant_is_spelt_out(given: str, shown: str) -> None:
+    element = tree(completed(domain(extra=given))).find("cpu")
+    assert element is not None
+    values = [f"{name}='{value}'" for name, value in attribute_pairs(element) if name != "mode"]
+    assert " ".join(["mode", *values]) == shown
+
+
+def test_a_model_may_be_replaced_unless_the_document_forbids_it() -> None:
+    allowed = tree(completed(domain(extra="<cpu><model>qemu64</model></cpu>")))
+    forbidden = "<cpu><model fallback='forbid'>qemu64</model></cpu>"
+    assert allowed.find("cpu/model[@fallback='allow']") is not None
+    assert (
+        tree(completed(domain(extra=forbidden))).find("cpu/model[@fallback='forbid']") is not None
+    )
 
 
 def test_it_boots_from_the_first_disk() -> None:

@@ -7,6 +7,9 @@ import pytest
 from virtbackupd.drivers.enums import BlockJobType
 from virtbackupd.drivers.errors import BlockCopyActive, InvalidArgument, OperationInvalid
 from virtbackupd.drivers.interface import BlockJobInfo
+from virtbackupd.drivers.qemu import commit
+from virtbackupd.drivers.qemu.commit import Commit
+from virtbackupd.drivers.qemu.disk_jobs import _info
 from virtbackupd.drivers.qemu.domain import QemuDomain
 
 MIB = 1024 * 1024
@@ -38,6 +41,29 @@ async def test_a_backup_is_seen(pulled: QemuDomain) -> None:
     info = await pulled.get_block_job_info("vda", 0)
     assert (info.found, info.type, info.end) == (1, BlockJobType.BACKUP, 64 * MIB)
     assert (await pulled.get_block_job_info("vdc", 0)).found == 0
+
+
+@pytest.mark.parametrize(
+    ("offset", "length", "ready", "shown"),
+    [
+        (0, 0, False, (0, 1)),
+        (0, 0, True, (1, 1)),
+        (3, 9, False, (3, 9)),
+        (9, 9, False, (8, 9)),
+        (9, 9, True, (9, 9)),
+    ],
+)
+def test_only_a_job_that_is_ready_looks_so(
+    offset: int, length: int, ready: bool, shown: tuple[int, int]
+) -> None:
+    job = {"speed": 0, "offset": offset, "len": length, "ready": ready}
+    info = _info(job, BlockJobType.ACTIVE_COMMIT, in_bytes=True)
+    assert (info.cur, info.end) == shown
+
+
+async def test_a_job_that_qemu_does_not_know_yet_is_at_its_beginning(guest: QemuDomain) -> None:
+    commit.enter(guest, Commit("vda", "commit-vda", 0, 1))
+    assert await guest.get_block_job_info("vda", 0) == (1, BlockJobType.ACTIVE_COMMIT, 0, 0, 1)
 
 
 @pytest.mark.parametrize(("speed", "flags", "shown"), [(3, 0, 3), (5 * MIB, 1, 5)])

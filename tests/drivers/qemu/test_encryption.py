@@ -62,6 +62,18 @@ async def test_a_target_is_encrypted(
     assert b"\7" * 64 not in (tmp_path / "copy").read_bytes()
 
 
+async def test_a_secret_is_found_by_its_usage(
+    guest: QemuDomain, qemu: QemuDriver, tmp_path: Path
+) -> None:
+    usage = "<usage type='volume'><volume>/the/copy</volume></usage>"
+    ref = await qemu.secret_define_xml(SECRET.replace("</secret>", f"{usage}</secret>"), 0)
+    await qemu.secret_set_value(ref.uuid, b"open sesame", 0)
+    luks = LUKS.replace(f"uuid='{UUID}'", "usage='/the/copy'")
+    await guest.backup_begin(push(tmp_path / "copy", "raw", luks), None, 0)
+    await end(guest)
+    assert (tmp_path / "copy").read_bytes().startswith(b"LUKS")
+
+
 async def test_a_secret_without_a_value(guest: QemuDomain, tmp_path: Path) -> None:
     with pytest.raises(NoSecret):
         await guest.backup_begin(push(tmp_path / "copy", "qcow2"), None, 0)

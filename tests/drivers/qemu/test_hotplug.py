@@ -4,12 +4,14 @@ from collections.abc import Callable
 
 import pytest
 import trio
+import trio.testing
+from waiting import until
 
 from virtbackupd.drivers.enums import DeviceModify
 from virtbackupd.drivers.errors import (
     ConfigUnsupported,
+    DeviceMissing,
     DriverError,
-    InvalidArgument,
     OperationInvalid,
     OperationUnsupported,
 )
@@ -22,6 +24,8 @@ from virtbackupd.drivers.events import (
 from virtbackupd.drivers.qemu import hotplug
 from virtbackupd.drivers.qemu.domain import QemuDomain
 from virtbackupd.drivers.qemu.driver import QemuDriver
+from virtbackupd.drivers.qemu.qmp import MonitorLost
+from virtbackupd.drivers.qemu.run import Leaving
 
 MakeImage = Callable[..., str]
 DISK = """<disk type='file'><driver name='qemu' type='{format}'/><source file='{path}'/>
@@ -40,7 +44,9 @@ def disk(path: str, target: str, bus: str, format: str = "qcow2") -> str:  # noq
 
 
 @pytest.fixture
-async def plug(qemu: QemuDriver) -> QemuDomain:
+async def plug(qemu: QemuDriver, monkeypatch: pytest.MonkeyPatch) -> QemuDomain:
+    """Whoever waits for its devices to go has patience on a slow machine, too."""
+    monkeypatch.setattr(hotplug, "PATIENCE", 60)
     ref = await qemu.domain_define_xml(XML)
     domain = qemu.domain_by_uuid(ref.uuid)
     await domain.create()
@@ -99,6 +105,52 @@ async def test_a_guest_that_does_not_let_go_keeps_the_disk(
     assert "vda" in plug.nodes.disks
 
 
+async def test_what_is_let_go_of_in_time_is_cleared_away_on_return(
+    plug: QemuDomain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hotplug, "PATIENCE", 0.01)
+    leaving, returned = Leaving(), trio.Event()
+
+    async def wait() -> None:
+        await hotplug._answer(plug, "net0", leaving)
+        returned.set()
+
+    leaving.answered.set()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked(10 * hotplug.PATIENCE)
+        assert not returned.is_set()
+        leaving.cleared.set()
+
+
+async def test_a_refusal_that_comes_late_is_not_the_answer_to_the_next_call(
+    plug: QemuDomain,
+) -> None:
+    run = plug.require_run()
+    await plug.attach_device(INTERFACE.format(rest="<model type='virtio'/>"))
+    run.leaving["net0"] = Leaving()
+    hotplug.kept(plug, run, {"device": "net0"})
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(plug.detach_device_alias, "net0", 0)
+        await until(lambda: "net0" in run.leaving)
+        hotplug.gone(plug, run, {"device": "net0"})
+
+
+async def test_a_qemu_that_dies_amid_a_removal_takes_nobody_with_it(
+    plug: QemuDomain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(domain: QemuDomain, name: str) -> None:
+        raise MonitorLost(f"{name} of {domain.ref.name}")
+
+    monkeypatch.setattr(hotplug, "_forget_netdev", lost)
+    run = plug.require_run()
+    await plug.attach_device(INTERFACE.format(rest="<model type='virtio'/>"))
+    leaving = run.leaving["net0"] = Leaving()
+    hotplug.gone(plug, run, {"device": "net0"})
+    assert "net0" not in plug.get_xml_desc(0)
+    await leaving.cleared.wait()
+
+
 async def test_a_guest_that_refuses_is_told(
     plug: QemuDomain, make_image: MakeImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,7 +184,7 @@ async def test_sata_cannot_be_hotplugged(plug: QemuDomain, make_image: MakeImage
 
 
 async def test_a_disk_that_is_not_there_cannot_be_detached(plug: QemuDomain) -> None:
-    with pytest.raises(InvalidArgument, match="no <disk>"):
+    with pytest.raises(DeviceMissing, match="no <disk>"):
         await plug.detach_device(disk("/a", "vdz", "virtio"))
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from virtbackupd.drivers.definitions.disk import DiskDefinition
 from virtbackupd.drivers.definitions.domain import DomainDefinition
+from virtbackupd.drivers.definitions.secret import SecretName
 from virtbackupd.drivers.errors import ConfigUnsupported, InternalError, SystemFailure
 from virtbackupd.drivers.qemu.image_chain import Image, read_chain
 
@@ -46,11 +47,15 @@ def test_a_raw_image_has_nothing_below(make_image: Make) -> None:
     assert read_chain(on_file(path, "raw")) == [Image("file", path, "raw")]
 
 
-def test_the_definition_comes_first() -> None:
-    store = "<backingStore type='file'><format type='raw'/><source file='/b'/><backingStore/>"
-    source = f"<source file='/a'/>{store}</backingStore>"
-    chain = read_chain(disk(source))
-    assert [(image.path, image.format) for image in chain] == [("/a", "qcow2"), ("/b", "raw")]
+def with_base(top: str, base: str) -> DiskDefinition:
+    store = f"<format type='raw'/><source file='{base}'/><backingStore/>"
+    return disk(f"<source file='{top}'/><backingStore type='file'>{store}</backingStore>")
+
+
+def test_the_definition_comes_first(make_image: Make) -> None:
+    top, base = make_image("a"), make_image("b", format="raw")
+    chain = read_chain(with_base(top, base))
+    assert [(image.path, image.format) for image in chain] == [(top, "qcow2"), (base, "raw")]
 
 
 def test_the_definition_can_end_a_chain(make_image: Make) -> None:
@@ -74,6 +79,34 @@ def test_a_ring_is_refused(make_image: Make) -> None:
 def test_a_missing_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(SystemFailure, match="gone"):
         read_chain(on_file(str(tmp_path / "gone")))
+
+
+def test_a_missing_raw_image_is_named_too(tmp_path: Path) -> None:
+    with pytest.raises(SystemFailure, match="gone"):
+        read_chain(on_file(str(tmp_path / "gone"), "raw"))
+
+
+def test_a_missing_image_that_the_definition_puts_below_is_named(
+    make_image: Make, tmp_path: Path
+) -> None:
+    with pytest.raises(SystemFailure, match="gone"):
+        read_chain(with_base(make_image("a"), str(tmp_path / "gone")))
+
+
+def luks(attribute: str) -> str:
+    secret = f"<secret type='passphrase' {attribute}='it'/>"
+    return f"<encryption format='luks'>{secret}</encryption>"
+
+
+def test_each_image_has_the_secret_that_the_definition_gives_it(make_image: Make) -> None:
+    top, base = make_image("a"), make_image("b", format="raw")
+    source = f"<source file='{top}'>{luks('usage')}</source>"
+    below = f"<source file='{base}'>{luks('uuid')}</source><backingStore/>"
+    chain = read_chain(disk(
+        f"{source}<backingStore type='file'><format type='raw'/>{below}</backingStore>"
+    ))  # fmt: skip
+    assert [image.secret for image in chain] == [SecretName(usage="it"), SecretName("it")]
+    assert [image.driver for image in chain] == ["qcow2", "luks"]
 
 
 def test_network_sources_are_refused() -> None:

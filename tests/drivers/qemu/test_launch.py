@@ -29,7 +29,7 @@ async def hold(driver: QemuDriver, folder: Path) -> QemuDomain:
     domain = driver.domain_by_uuid(ref.uuid)
     flag = BackupBegin.PRESERVE_SHUTDOWN_DOMAIN
     await domain.backup_begin(PULL.format(folder=folder), None, flag)
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         asked = small_guest.POWER_BUTTON_ASKED
         # QEMU tells nobody when the guest has booted.
         while not small_guest.obeys(await domain.monitor_command(asked, 1)):  # noqa: ASYNC110

@@ -61,9 +61,13 @@ class Heard:
             self.events.append("reboot")
         self._changed.set()
 
+    def _has(self, expected: list[tuple[int, int] | str]) -> bool:
+        count = len(expected)
+        return any(self.events[at : at + count] == expected for at in range(len(self.events)))
+
     async def wait_for(self, *expected: tuple[int, int] | str) -> None:
-        with trio.fail_after(20):
-            while list(expected) != self.events[-len(expected) :]:
+        with trio.fail_after(60):
+            while not self._has(list(expected)):
                 self._changed = trio.Event()
                 await self._changed.wait()
 
@@ -105,6 +109,21 @@ async def test_a_paused_start_runs_nothing(plain: QemuDomain, heard: Heard) -> N
     assert heard.events == [STARTED, PAUSED]
     assert plain.get_state(0) == (DomainState.PAUSED, PausedReason.USER)
     assert (await plain.monitor.execute("query-status"))["status"] == "prelaunch"
+
+
+async def test_a_qemu_that_dies_amid_its_start_is_not_told_as_started(
+    plain: QemuDomain, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def die() -> None:
+        run = plain.require_run()
+        run.process.signal(signal.SIGKILL)
+        await run.over.wait()
+
+    monkeypatch.setattr(plain, "save_status", die)
+    with pytest.raises(InternalError, match="ended while it was started"):
+        await plain.create_with_flags(Create.PAUSED)
+    assert STARTED not in heard.events
+    assert plain.get_state(0) == (DomainState.SHUTOFF, ShutoffReason.CRASHED)
 
 
 async def test_a_start_gives_an_id_that_is_never_used_again(plain: QemuDomain) -> None:
@@ -150,7 +169,10 @@ async def test_a_pause_through_the_monitor_is_seen(plain: QemuDomain, heard: Hea
 async def test_destroying(plain: QemuDomain, heard: Heard) -> None:
     await plain.create()
     await plain.destroy()
-    assert heard.events[2:] == [(Lifecycle.STOPPED, StoppedDetail.DESTROYED)]
+    assert heard.events[2:] == [
+        (Lifecycle.SHUTDOWN, ShutdownDetail.HOST),
+        (Lifecycle.STOPPED, StoppedDetail.DESTROYED),
+    ]
     assert plain.get_state(0) == (DomainState.SHUTOFF, ShutoffReason.DESTROYED)
     assert plain.ref.id == -1
 
@@ -167,6 +189,13 @@ async def test_a_reset_is_told(plain: QemuDomain, heard: Heard) -> None:
     await plain.create()
     await plain.reset(0)
     await heard.wait_for("reboot")
+
+
+async def test_a_guest_that_crashed_stands_still_after_a_reset(plain: QemuDomain) -> None:
+    await plain.create_with_flags(Create.PAUSED)
+    plain.enter(DomainState.CRASHED, 0)
+    await plain.reset(0)
+    assert plain.get_state(0) == (DomainState.PAUSED, PausedReason.CRASHED)
 
 
 async def test_a_killed_qemu_has_crashed(plain: QemuDomain, heard: Heard) -> None:
@@ -211,8 +240,19 @@ async def test_a_reboot_is_not_seen_as_an_end(plain: QemuDomain) -> None:
     await plain.reboot(0)
     states.clear()
     await power_off(plain)
+    # More may come: the firmware finds that it has run before and resets the machine once again.
+    await until(lambda: len(states) >= 4)
+    assert set(states) == {DomainState.RUNNING}
+
+
+async def test_the_reason_of_a_reboot_is_not_that_of_a_later_resume(plain: QemuDomain) -> None:
+    await plain.create()
+    await plain.reboot(0)
+    await power_off(plain)
     await until_it_runs(plain)
-    assert states == [DomainState.RUNNING] * 4
+    for command in ("stop", "cont"):
+        await plain.monitor_command(command, 1)
+    assert plain.get_state(0) == (DomainState.RUNNING, RunningReason.UNPAUSED)
 
 
 async def test_only_one_power_off_is_a_reboot(plain: QemuDomain, heard: Heard) -> None:
@@ -230,6 +270,36 @@ async def test_a_shutdown_takes_a_reboot_back(plain: QemuDomain, heard: Heard) -
     await plain.shutdown()
     await power_off(plain)
     await heard.wait_for((Lifecycle.STOPPED, StoppedDetail.SHUTDOWN))
+
+
+async def test_a_reset_takes_a_reboot_back(plain: QemuDomain, heard: Heard) -> None:
+    await plain.create()
+    await plain.reboot(0)
+    await plain.reset(0)
+    await heard.wait_for("reboot")
+    await power_off(plain)
+    await heard.wait_for((Lifecycle.STOPPED, StoppedDetail.SHUTDOWN))
+
+
+async def test_a_call_that_is_at_work_comes_before_the_restart(plain: QemuDomain) -> None:
+    await plain.create()
+    await plain.reboot(0)
+    async with plain.modify("virDomainManagedSave"):
+        await power_off(plain)
+        assert (await plain.monitor.execute("query-status"))["status"] == "shutdown"
+    await until_it_runs(plain)
+
+
+async def test_a_restart_is_not_given_up_for_a_long_call(
+    plain: QemuDomain, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(turn, "PATIENCE", 0.05)
+    await plain.create()
+    await plain.reboot(0)
+    async with plain.modify("virDomainManagedSave"):
+        await power_off(plain)
+        await until(lambda: "the restart of the guest cannot begin" in caplog.text)
+    await until_it_runs(plain)
 
 
 async def test_a_domain_may_start_again_by_itself(define: Define, heard: Heard) -> None:

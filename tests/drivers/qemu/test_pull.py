@@ -1,8 +1,10 @@
 """Pull backups of domains of QEMU's, read by a stock NBD client."""
 
 import os
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -115,6 +117,35 @@ async def test_the_last_disk_tells_after_the_whole(guest: QemuDomain, folder: Pa
         await end(guest)
     kinds = [type(event) for event in events]
     assert kinds == [DomainBlockJob, DomainJobCompleted, DomainBlockJob]
+
+
+async def test_disks_end_in_their_order_however_soon_they_end(
+    guest: QemuDomain, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is asked to end only when QEMU has ended the one before."""
+    concluded: defaultdict[str, trio.Event] = defaultdict(trio.Event)
+    execute, one = guest.monitor.execute, trio.Lock()
+
+    def hear(data: dict[str, str]) -> None:
+        if data["status"] == "concluded":
+            concluded[data["id"]].set()
+
+    async def gated(command: str, arguments: Any = None, **more: float) -> Any:  # noqa: ANN401 - QEMU's
+        if command != "block-job-cancel":
+            return await execute(command, arguments, **more)
+        async with one:
+            answer = await execute(command, arguments, **more)
+            await concluded[arguments["device"]].wait()
+            return answer
+
+    events: list[Event] = []
+    await guest.backup_begin(pull(folder, "vda", "vdb", "vdc"), None, 0)
+    guest.on_event("JOB_STATUS_CHANGE", hear)
+    monkeypatch.setattr(guest.monitor, "execute", gated)
+    with guest.events.subscribed(events.append), trio.fail_after(60):
+        await end(guest)
+    told = [event.target for event in events if isinstance(event, DomainBlockJob)]
+    assert told == ["vda", "vdb", "vdc"]
 
 
 async def test_an_increment_shows_what_was_written_since(
@@ -238,7 +269,7 @@ async def test_a_scratch_image_that_fills_up_is_told(
     await qemu_io("vda", "write -P 1 0 2M")
     await guest.backup_begin(pull(folder, "vda"), None, 0)
     await guest.set_block_threshold("vda[4]", MIB, 0)
-    with guest.events.subscribed(told.send_nowait), trio.fail_after(10):
+    with guest.events.subscribed(told.send_nowait), trio.fail_after(60):
         await qemu_io("vda", "write -P 2 0 2M")
         event = await receive.receive()
     assert isinstance(event, DomainBlockThreshold)

@@ -3,7 +3,8 @@
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from signal import SIGKILL
+from select import select
+from signal import SIGKILL, SIGTERM
 from typing import Any
 
 import pytest
@@ -105,7 +106,7 @@ async def test_an_answer_that_comes_too_late_confuses_nobody(monitor: Monitor) -
 
 async def test_the_end_of_qemu_is_noticed(monitor: Monitor, process: Process) -> None:
     process.signal(SIGKILL)
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         await monitor.lost.wait()
     with pytest.raises(MonitorLost, match="x is gone"):
         await monitor.execute("query-status")
@@ -126,6 +127,16 @@ async def _expect_loss(monitor: Monitor) -> None:
 async def _ask_for_ever(monitor: Monitor) -> None:
     while True:
         await monitor.execute("query-status")
+
+
+async def test_what_qemu_says_last_is_heard(
+    monitor: Monitor, process: Process, events: Events
+) -> None:
+    process.signal(SIGTERM)
+    # Nobody reads before all has been said.
+    select([process._descriptor], [], [])
+    await monitor.read_out()
+    assert [name for name, _, _ in events] == ["SHUTDOWN"]
 
 
 async def test_a_closed_monitor_leaves_qemu_alone(monitor: Monitor, process: Process) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from documents import disk_element, domain_xml
+from waiting import until
 
 from virtbackupd.drivers.enums import JobType
 from virtbackupd.drivers.events import DomainJobCompleted, Event
@@ -148,8 +149,8 @@ async def test_a_commit_goes_on(state_dir: Path, image: str) -> None:
         await guest.snapshot_create_xml("<domainsnapshot/>", DISK_ONLY)
         await guest.block_commit("vda", None, None, 0, ACTIVE)
     async with successor(state_dir) as guest:
-        while not guest.commits["vda"].ready:
-            await guest.get_block_job_info("vda", 0)
+        commit = guest.commits["vda"]
+        await until(lambda: commit.ready)
         await guest.block_job_abort("vda", PIVOT)
         assert [layer.image.path for layer in guest.nodes.disks["vda"].layers] == [image]
         assert "size='0'" in await guest.checkpoint_get_xml_desc("c1", 4)

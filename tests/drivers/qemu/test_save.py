@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from virtbackupd.drivers.enums import Create, DomainState, RunningReason, ShutoffReason
-from virtbackupd.drivers.errors import OperationFailed, OperationInvalid
+from virtbackupd.drivers.errors import OperationFailed, OperationInvalid, SystemFailure
 from virtbackupd.drivers.qemu.domain import QemuDomain
 from virtbackupd.drivers.qemu.save import save_path
 
@@ -66,6 +66,8 @@ async def test_an_image_can_be_removed(guest: QemuDomain) -> None:
     await guest.managed_save_remove(0)
     assert not save_path(guest).exists()
     assert not guest.has_managed_save_image(0)
+    with pytest.raises(SystemFailure):
+        await guest.managed_save_remove(0)
 
 
 async def test_a_domain_with_an_image_is_not_undefined(guest: QemuDomain) -> None:

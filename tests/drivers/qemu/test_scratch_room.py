@@ -4,7 +4,8 @@ QEMU's event is made up here, because only a guest can cause it.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from virtbackupd.drivers.qemu.domain import QemuDomain
 from virtbackupd.drivers.qemu.driver import QemuDriver
 from virtbackupd.drivers.qemu.running import QemuBackup
 
+MIB = 1 << 20
 XML = """<domain type='qemu'><name>kept</name><memory unit='MiB'>32</memory>
 <os><type arch='x86_64' machine='q35'>hvm</type></os>
 <devices><disk type='file'><driver name='qemu' type='qcow2'/><source file='{path}'/>
@@ -56,14 +58,14 @@ async def pause_on_failed_write(guest: QemuDomain) -> None:
 
 
 async def ended(guest: QemuDomain, backup: QemuBackup) -> JobStats:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         await backup.over.wait()
     return await guest.get_job_stats(1)
 
 
 async def looked(backup: QemuBackup) -> None:
     """Return when it has been found out whose room it was, and all is done that follows."""
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while backup.room_in_doubt:
             await trio.lowlevel.checkpoint()
 
@@ -93,7 +95,7 @@ async def test_a_paused_guest_goes_on(guest: QemuDomain, state_dir: Path, tiny: 
     resumed = trio.Event()
     guest.on_event("RESUME", lambda _: resumed.set())
     await pause_on_failed_write(guest)
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         await resumed.wait()
     assert guest.state == DomainState.RUNNING
     assert backup.over.is_set()
@@ -117,6 +119,35 @@ async def test_a_full_disk_of_the_guest_is_no_matter_of_the_backup(
     await pause_on_failed_write(guest)
     await looked(backup)
     assert guest.get_state(0) == (DomainState.PAUSED, PausedReason.IOERROR)
+    assert not backup.over.is_set()
+
+
+def on_device(backup: QemuBackup, folder: Path, length: int) -> None:
+    """Let the scratch image of the one disk seem to be on a device of this length."""
+    device = folder / "device"
+    device.touch()
+    os.truncate(device, length)
+    [work] = backup.works
+    image = work.layer.image._replace(type="block", path=str(device))
+    work.layer = replace(work.layer, image=image)
+
+
+async def test_a_device_that_is_written_to_its_end_has_no_room(
+    guest: QemuDomain, state_dir: Path, qemu_io: Callable[[str, str], Awaitable[None]]
+) -> None:
+    await qemu_io("vda", "write -q 0 4M")
+    backup = await begin(guest, state_dir, vda=state_dir)
+    on_device(backup, state_dir, 8 * MIB)
+    await qemu_io("vda", "write -q 0 4M")
+    fail_write(guest)
+    assert (await ended(guest, backup)).params[-1].value == "No space left on device"
+
+
+async def test_a_device_that_has_room_is_not_to_blame(guest: QemuDomain, state_dir: Path) -> None:
+    backup = await begin(guest, state_dir, vda=state_dir)
+    on_device(backup, state_dir, 8 * MIB)
+    await pause_on_failed_write(guest)
+    await looked(backup)
     assert not backup.over.is_set()
 
 
@@ -147,7 +178,7 @@ async def test_a_restarted_daemon_sees_to_it(
     async with open_driver(DriverOptions(state_dir)) as driver:
         assert isinstance(driver, QemuDriver)
         guest = driver.domain_by_uuid(ref.uuid)
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while guest.backup is not None or guest.state != DomainState.RUNNING:
                 await trio.lowlevel.checkpoint()
         assert (await guest.get_job_stats(1)).type == JobType.FAILED

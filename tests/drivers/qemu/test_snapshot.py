@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from virtbackupd.drivers.errors import (
     ConfigUnsupported,
@@ -84,8 +85,7 @@ async def test_a_commit_takes_the_snapshot_back(guest: QemuDomain, qemu_io: Qemu
     await qemu_io("vda", "write 1M 64k")
     await guest.block_commit("vda", None, None, 0, 4)
     commit = guest.commits["vda"]
-    while not commit.ready:
-        await guest.get_block_job_info("vda", 0)
+    await until(lambda: commit.ready)
     await guest.block_job_abort("vda", 2)
     assert "size='65536'" in await guest.checkpoint_get_xml_desc("c1", 4)
 

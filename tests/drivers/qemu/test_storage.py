@@ -22,6 +22,16 @@ def test_a_created_file_is_ours(tmp_path: Path) -> None:
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_file_that_cannot_be_removed_keeps_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    storage.remove_files([str(tmp_path / name) for name in ("folder", "gone", "file")])
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert "folder is not needed any more, but stays" in caplog.text
+
+
 def test_a_file_that_somebody_else_has_created_is_not(tmp_path: Path) -> None:
     (tmp_path / "b").write_text("mine")
     ours, other = store(tmp_path / "a"), store(tmp_path / "b", 2)

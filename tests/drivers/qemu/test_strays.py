@@ -32,7 +32,7 @@ def shut_down(address: str, listening: set[int] | None = None) -> bool:
 
 def connected(address: str) -> socket.socket:
     client = socket.socket(socket.AF_UNIX)
-    client.settimeout(5)
+    client.settimeout(60)
     client.connect(address)
     return client
 
@@ -65,7 +65,7 @@ def test_others_are_left_alone(listener: socket.socket, address: str) -> None:
 def test_tcp_connection_ends() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         port = listener.getsockname()[1]
-        client = socket.create_connection(("127.0.0.1", port), 5)
+        client = socket.create_connection(("127.0.0.1", port), 60)
         with closing(client), closing(listener.accept()[0]):
             assert _shut_down(os.getpid(), BackupServer(port=port), set())
             assert client.recv(1) == b""

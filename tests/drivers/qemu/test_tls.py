@@ -8,7 +8,7 @@ import pytest
 import trio
 from documents import disk_element, domain_xml
 
-from virtbackupd.drivers.errors import InternalError, OperationInvalid
+from virtbackupd.drivers.errors import InternalError
 from virtbackupd.drivers.interface import DriverOptions
 from virtbackupd.drivers.qemu import open_driver
 from virtbackupd.drivers.qemu.domain import QemuDomain
@@ -102,5 +102,5 @@ async def test_bad_certificates(guest: QemuDomain, state_dir: Path, certificates
 
 async def test_without_a_folder(guest: QemuDomain, state_dir: Path, certificates: Path) -> None:
     await trio.Path(certificates).rename(certificates.with_name("gone"))
-    with pytest.raises(OperationInvalid, match="certificate directory"):
+    with pytest.raises(InternalError, match="certificate directory"):
         await guest.backup_begin(pull(state_dir), None, 0)

@@ -71,11 +71,21 @@ async def test_statistics_of_a_hidden_domain_are_those_of_none(site: Site) -> No
 
 
 async def same_refusals(site: Site, name: str, hidden: Any, absent: Any) -> None:  # noqa: ANN401
-    """What is hidden and what is not there differ in nothing but what the client itself said."""
+    """What is hidden and what is not there differ in nothing but what the client itself said.
+
+    They make the same work, too, for else the time that it takes would tell one from the other.
+    """
     client = await site.opened()
-    refusals = [await client.refused(name, argument) for argument in (hidden, absent)]
+    refusals, work = [], []
+    for argument in (hidden, absent):
+        site.questions.clear()
+        site.refusals.clear()
+        refusals.append(await client.refused(name, argument))
+        work.append((list(site.questions), list(site.refusals)))
     assert [refusal.code for refusal in refusals] == [NO_DOMAIN, NO_DOMAIN]
     assert refusals[0].domain == refusals[1].domain
+    assert work[0] == work[1]
+    assert work[0][1]
 
 
 async def test_a_hidden_name_is_unknown(site: Site) -> None:
@@ -90,6 +100,21 @@ async def test_a_hidden_uuid_is_unknown(site: Site) -> None:
 async def test_a_hidden_id_is_unknown(site: Site) -> None:
     _, _, number = await site.domain("db")
     await same_refusals(site, "DOMAIN_LOOKUP_BY_ID", number, 99)
+
+
+async def test_who_may_see_all_is_refused_nothing_that_is_absent(site: Site) -> None:
+    client = await site.opened(VIEWER)
+    assert (await client.refused("DOMAIN_LOOKUP_BY_NAME", "nothing")).code == NO_DOMAIN
+    assert (await client.refused("DOMAIN_GET_INFO", ("nothing", bytes(16), -1))).code == NO_DOMAIN
+    assert site.refusals == []
+
+
+async def test_what_may_be_seen_and_is_absent_is_not_found_whatever_else_is_missing(
+    site: Site,
+) -> None:
+    client = await site.opened(VIEWER)
+    refusal = await client.refused("DOMAIN_SUSPEND", ("nothing", bytes(16), -1))
+    assert refusal.code == NO_DOMAIN
 
 
 async def test_a_call_on_a_hidden_domain_finds_none(site: Site) -> None:
@@ -171,7 +196,10 @@ async def test_a_domain_cannot_be_replaced_by_an_allowed_name(site: Site) -> Non
     client = await site.opened()
     _, uuid, _ = await site.domain("db")
     xml = f"<domain><name>web-9</name><uuid>{uuid.hex()}</uuid></domain>"
-    assert (await client.refused("DOMAIN_DEFINE_XML_FLAGS", xml, 0)).code == DENIED
+    refusal = await client.refused("DOMAIN_DEFINE_XML_FLAGS", xml, 0)
+    assert refusal.code == DENIED
+    assert "domain web-9" in (refusal.message or "")
+    assert site.refusals == [("DOMAIN_DEFINE_XML_FLAGS", "domain:write")]
 
 
 LIFECYCLE = 0

@@ -64,7 +64,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(tmp_path / "sock"))
     listening.listen()
-    with listening, trio.fail_after(20):
+    with listening, trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(admin.serve, listening)
             site = Site(tmp_path / "sock", admin)

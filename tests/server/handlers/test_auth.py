@@ -7,10 +7,13 @@ from raw_client import RawClient
 from scramp import ScramClient
 from trio.testing import wait_all_tasks_blocked
 
+from virtbackupd.drivers.errors import DriverError
+from virtbackupd.server.errors import AuthenticationFailed, AuthenticationUnavailable
 from virtbackupd.server.identity import Identity, Transport
 from virtbackupd.server.log_syntax import AUDIT
 from virtbackupd.server.login import Authentication, Login, Scheme
-from virtbackupd.server.sasl import REFUSALS, open_sasl
+from virtbackupd.server.sasl import open_sasl
+from virtbackupd.server.session import REFUSALS
 from virtbackupd.server.users import MECHANISM, changing, make_credentials
 
 if TYPE_CHECKING:
@@ -93,12 +96,79 @@ async def test_no_mechanism_where_others_listen(
     for _ in range(REFUSALS):
         await peer.refused("AUTH_SASL_INIT")
     assert await peer.receive() is None
-    told = [each for each in caplog.records if each.name == AUDIT]
-    assert len(told) == REFUSALS
+    assert len(audit_lines(caplog)) == REFUSALS
 
 
-async def test_polkit_is_not_what_was_asked_for(peer: RawClient) -> None:
-    assert (await peer.refused("AUTH_POLKIT")).code == 1
+async def test_polkit_is_not_what_was_asked_for(
+    peer: RawClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", AUDIT)
+    for _ in range(REFUSALS):
+        assert (await peer.refused("AUTH_POLKIT")).code == 1
+    assert await peer.receive() is None
+    assert {line.split(" client=")[0] for line in audit_lines(caplog)} == {
+        "action=login method=polkit"
+    }
+
+
+async def test_call_before_the_login_leaves_a_line(
+    peer: RawClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", AUDIT)
+    await peer.refused("CONNECT_OPEN", "test:///default", 0)
+    told = "action=call procedure=CONNECT_OPEN missing=login client="
+    assert [line.startswith(told) for line in audit_lines(caplog)] == [True]
+
+
+async def test_who_calls_too_often_before_the_login_is_closed(
+    peer: RawClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", AUDIT)
+    for _ in range(REFUSALS):
+        await peer.refused("CONNECT_GET_VERSION")
+    assert await peer.receive() is None
+    assert len(audit_lines(caplog)) == REFUSALS
+
+
+async def test_all_that_was_refused_counts_together(peer: RawClient) -> None:
+    for _ in range(REFUSALS // 2):
+        await peer.refused("AUTH_SASL_STEP", 1, b"")
+        await peer.refused("CONNECT_GET_VERSION")
+    assert await peer.receive() is None
+
+
+async def test_what_was_refused_before_the_login_is_forgiven_by_it(peer: RawClient) -> None:
+    for _ in range(REFUSALS - 1):
+        await peer.refused("CONNECT_GET_VERSION")
+    await log_in(peer)
+    assert (await peer.refused("AUTH_SASL_INIT")).code == 45
+    await peer.open()
+
+
+@pytest.mark.parametrize("error", [AuthenticationFailed, AuthenticationUnavailable])
+async def test_who_polkit_refuses_too_often_is_closed(
+    server: "Server", caplog: pytest.LogCaptureFixture, error: type[DriverError]
+) -> None:
+    caplog.set_level("INFO", AUDIT)
+    peer = server.connect(login=Login(polkit=Refusing(error)))
+    for _ in range(REFUSALS):
+        await peer.refused("AUTH_POLKIT")
+    assert await peer.receive() is None
+    assert len(audit_lines(caplog)) == REFUSALS
+
+
+class Refusing:
+    """A login by polkit that lets nobody in."""
+
+    def __init__(self, error: type[DriverError]) -> None:
+        self.error = error
+
+    async def check(self) -> Identity:
+        raise self.error("authentication failed")
+
+
+def audit_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [each.getMessage() for each in caplog.records if each.name == AUDIT]
 
 
 async def test_pings_are_answered_before(peer: RawClient) -> None:

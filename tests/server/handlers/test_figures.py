@@ -16,7 +16,13 @@ FIVE, SIX = ("cpu_time", (4, 5)), ("cpu_time", (4, 6))
 
 def test_the_client_says_how_many_it_takes() -> None:
     assert FIGURES["DOMAIN_MEMORY_STATS"].encode([(6, 1), (7, 1)], (1, 0)) == ([(6, 1)],)
-    assert FIGURES["DOMAIN_GET_DISK_ERRORS"].encode([("vda", 1)], (0, 0)) == ([], 0)
+
+
+@pytest.mark.parametrize(("room", "answer"), [(0, ([], 1)), (1, ([("vda", 1)], 1))])
+def test_a_client_without_room_for_disk_errors_learns_their_number(
+    room: int, answer: object
+) -> None:
+    assert FIGURES["DOMAIN_GET_DISK_ERRORS"].encode([("vda", 1)], (room, 0)) == answer
 
 
 @pytest.mark.parametrize(("length", "maps"), [(0, b""), (1, b"\3\3"), (2, b"\3\0\3\0")])

@@ -1,5 +1,7 @@
 """Checkpoints as a tree of lines and as data, and what is said of their bitmaps."""
 
+import re
+
 import click
 import pytest
 
@@ -21,7 +23,7 @@ def tree(*checkpoints: CheckpointReport) -> DomainTree:
 
 def shapes(*checkpoints: CheckpointReport) -> list[str]:
     lines = [click.unstyle(line) for line in as_lines(tree(*checkpoints))]
-    return [line[2:].split("  1970")[0].rstrip() for line in lines[1:]]
+    return [re.split(r"  \d{4}-", line[2:])[0].rstrip() for line in lines[1:]]
 
 
 def test_a_chain_stays_at_the_edge() -> None:
