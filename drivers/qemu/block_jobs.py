@@ -99,12 +99,9 @@ async def query_jobs(domain: "QemuDomain") -> dict[str, JobReport]:
     return {job["id"]: _report(job) for job in found}
 
 
-async def dismiss(domain: "QemuDomain", job: str) -> None:
-    """Let QEMU forget a job that has ended; no matter if it has forgotten already."""
-    try:
-        await domain.monitor.execute("job-dismiss", {"id": job})
-    except QmpError:
-        return
+async def dismiss(domain: "QemuDomain", *jobs: str) -> None:
+    """Let QEMU forget jobs that have ended; no matter if it has forgotten some already."""
+    await domain.monitor.execute_each("job-dismiss", [{"id": job} for job in jobs])
 
 
 async def create_image(domain: "QemuDomain", job: str, options: Mapping[str, Any]) -> None:

@@ -5,13 +5,11 @@ backup is in `running`.
 """
 
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from virtbackupd.drivers.errors import InternalError
 from virtbackupd.drivers.qemu import bitmaps, strays, tls
 from virtbackupd.drivers.qemu.qmp import QmpError
-from virtbackupd.drivers.qemu.together import together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,11 +53,10 @@ def actions(work: "DiskWork") -> "list[Json]":
 
 async def export(domain: "QemuDomain", works: "Sequence[DiskWork]") -> None:
     """Offer every disk under its name."""
-
-    async def add(work: "DiskWork") -> None:
-        await domain.monitor.execute("block-export-add", _export(work))
-
-    await together(partial(add, work) for work in works)
+    exports = [_export(work) for work in works]
+    for refusal in await domain.monitor.execute_each("block-export-add", exports):
+        if refusal is not None:
+            raise refusal
 
 
 def _export(work: "DiskWork") -> "Json":

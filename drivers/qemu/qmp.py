@@ -8,8 +8,8 @@ it. Knows no domain and no command.
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -149,19 +149,28 @@ class Monitor:
     ) -> Any:  # noqa: ANN401 - whatever the command returns
         """The command's result; QmpError when QEMU refuses it."""
         timeout = DEADLINE if timeout is None else timeout
+        with self._telling_of_loss(command, timeout):
+            return await self._loop.run_aio_coroutine(self._execute(command, arguments))
+
+    async def execute_each(
+        self, command: str, arguments: Sequence[Mapping[str, Any]]
+    ) -> "list[QmpError | None]":
+        """One command for several objects: QEMU gets all of them at once, in this order.
+
+        Tells of each whether QEMU has refused it; what they return is not kept.
+        """
+        refusals: list[QmpError | None]
+        with self._telling_of_loss(command, DEADLINE):
+            refusals = await self._loop.run_aio_coroutine(self._execute_each(command, arguments))
+        return refusals
+
+    @contextmanager
+    def _telling_of_loss(self, command: str, timeout: float) -> Iterator[None]:
         if self.lost.is_set():
             raise MonitorLost(f"the monitor of {self._name} is gone")
         try:
-            step(command)
             with trio.fail_after(timeout):
-                answer = await self._loop.run_aio_coroutine(
-                    self._client.execute(command, arguments)
-                )
-            step(f"{command}: answered")
-            return answer
-        except ExecuteError as error:
-            refusal = error.error.error
-            raise QmpError(command, refusal.class_, refusal.desc) from None
+                yield
         except trio.TooSlowError:
             raise MonitorLost(
                 f"QEMU did not answer {command} for {self._name} within {timeout:g} s"
@@ -211,6 +220,29 @@ class Monitor:
             await self._client.connect(sock)
             undo.pop_all()
         self._watch = self._loop.create_task(self._watch_for_loss())
+
+    async def _execute(self, command: str, arguments: Mapping[str, Any] | None) -> Any:  # noqa: ANN401
+        step(command)
+        try:
+            answer = await self._client.execute(command, arguments)
+        except ExecuteError as error:
+            refusal = error.error.error
+            raise QmpError(command, refusal.class_, refusal.desc) from None
+        step(f"{command}: answered")
+        return answer
+
+    async def _execute_each(
+        self, command: str, arguments: Sequence[Mapping[str, Any]]
+    ) -> "list[QmpError | None]":
+        async def one(its: Mapping[str, Any]) -> QmpError | None:
+            try:
+                await self._execute(command, its)
+            except QmpError as error:
+                return error
+            return None
+
+        # The tasks begin, and so the commands are sent, in the order of their making.
+        return await asyncio.gather(*map(one, arguments))
 
     async def _watch_for_loss(self) -> None:
         while self._client.runstate is Runstate.RUNNING:

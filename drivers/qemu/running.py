@@ -6,7 +6,6 @@ moment can go on from what it finds. How a backup is begun is not its concern.
 """
 
 import logging
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -25,8 +24,7 @@ from virtbackupd.drivers.qemu import (
     strays,
 )
 from virtbackupd.drivers.qemu.block_jobs import ENDED, JobReport
-from virtbackupd.drivers.qemu.qmp import MonitorLost, QmpError
-from virtbackupd.drivers.qemu.together import together
+from virtbackupd.drivers.qemu.qmp import MonitorLost
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -182,7 +180,7 @@ class QemuBackup:
             await push.remove_bitmaps(self.domain, ended)
 
     async def _dismiss(self, works: "Iterable[DiskWork]") -> None:
-        await together(partial(block_jobs.dismiss, self.domain, work.job_id) for work in works)
+        await block_jobs.dismiss(self.domain, *(work.job_id for work in works))
 
     # Ending it
     async def _finish(self) -> None:
@@ -260,28 +258,36 @@ class QemuBackup:
 
         In the order of the disks, as libvirtd does: clients are told of their ends in that order.
         """
-        async with self._asking:
-            for work in self.works:
-                if work.job.state is DiskState.RUNNING:
-                    await self.cancel_disk(work)
+        running = [work for work in self.works if work.job.state is DiskState.RUNNING]
+        await self._cancel(running, force=True)
 
     async def cancel_disk(self, work: "DiskWork", *, force: bool = True) -> None:
         """Ask for the end of one disk's job; the others follow when it has ended."""
-        monitor = self.domain.monitor
-        work.job.state = DiskState.CANCELLING
-        if self.job.pull and not self._listening:
-            # QEMU lets no job end, nor the guest write, while a client leaves an answer unread.
-            await strays.hang_up(self.domain, self.definition.server, self._listening)
-        try:
-            await monitor.execute("block-job-cancel", {"device": work.job_id, "force": force})
-        except QmpError:
+        await self._cancel([work], force=force)
+
+    async def _cancel(self, works: "list[DiskWork]", *, force: bool) -> None:
+        async with self._asking:
+            monitor = self.domain.monitor
+            for work in works:
+                work.job.state = DiskState.CANCELLING
+            asked = [{"device": work.job_id, "force": force} for work in works]
+            try:
+                await self._close_to_clients()
+                refusals = await monitor.execute_each("block-job-cancel", asked)
+            except BaseException:
+                # Whether it was asked for is not known; it may be asked for again.
+                for work in works:
+                    if work.job.state is DiskState.CANCELLING:
+                        work.job.state = DiskState.RUNNING
+                raise
+        if any(refusals):
             # It has ended in the meantime.
             self._wake.set()
-        except MonitorLost:
-            # Whether it was asked for is not known; it may be asked for again.
-            if work.job.state is DiskState.CANCELLING:
-                work.job.state = DiskState.RUNNING
-            raise
+
+    async def _close_to_clients(self) -> None:
+        """QEMU lets no job end, nor the guest write, while a client leaves an answer unread."""
+        if self.job.pull and not self._listening:
+            await strays.hang_up(self.domain, self.definition.server, self._listening)
 
     async def refresh(self) -> None:
         """Bring the figures of running jobs up to date."""

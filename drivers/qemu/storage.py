@@ -7,7 +7,6 @@ every other format. Only files created here are ever removed. Which disk is copi
 import logging
 import os
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,8 +18,6 @@ from virtbackupd.drivers.qcow2 import CLUSTER_SIZE, ImageFormatError, empty_imag
 from virtbackupd.drivers.qemu import block_jobs
 from virtbackupd.drivers.qemu.block_nodes import Layer, Options
 from virtbackupd.drivers.qemu.labels import Owner
-from virtbackupd.drivers.qemu.qmp import QmpError
-from virtbackupd.drivers.qemu.together import together
 from virtbackupd.drivers.steps import step
 
 if TYPE_CHECKING:
@@ -148,16 +145,9 @@ async def _lay_out(domain: "QemuDomain", store: Store) -> None:
 
 async def detach(domain: "QemuDomain", layers: list[Layer]) -> None:
     """Take stores away from QEMU, as far as it has them."""
-
-    async def remove(layer: Layer) -> None:
-        for node in (layer.node, layer.storage):
-            try:
-                await domain.monitor.execute("blockdev-del", {"node-name": node})
-            except QmpError:
-                # The storage node goes with its format node, unless each was added by itself.
-                continue
-
-    await together(partial(remove, layer) for layer in layers)
+    # The storage node goes with its format node, unless each was added by itself.
+    nodes = [node for layer in layers for node in (layer.node, layer.storage)]
+    await domain.monitor.execute_each("blockdev-del", [{"node-name": node} for node in nodes])
 
 
 def _create(store: Store) -> None:

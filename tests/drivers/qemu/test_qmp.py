@@ -4,12 +4,14 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from select import select
-from signal import SIGKILL, SIGTERM
+from signal import SIGKILL, SIGSTOP, SIGTERM
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
+from virtbackupd.drivers import steps
 from virtbackupd.drivers.qemu.process import Process, read_start_time
 from virtbackupd.drivers.qemu.qmp import Monitor, MonitorLost, QmpError, open_bridge
 
@@ -54,6 +56,38 @@ async def test_a_refusal_has_the_class_and_words_of_qemu(monitor: Monitor) -> No
         await monitor.execute("no-such-command")
     assert caught.value.class_ == "CommandNotFound"
     assert "no-such-command" in caught.value.desc
+
+
+async def test_one_command_for_several_is_sent_in_their_order(
+    monitor: Monitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+    monkeypatch.setattr(steps, "hook", taken.append)
+    nodes = [{"driver": "null-co", "node-name": "n0"}]
+    # Each stands on the one before.
+    nodes += [{"driver": "raw", "node-name": f"n{n}", "file": f"n{n - 1}"} for n in range(1, 9)]
+    assert await monitor.execute_each("blockdev-add", nodes) == [None] * 9
+    # None waits for another's answer.
+    assert taken == ["blockdev-add"] * 9 + ["blockdev-add: answered"] * 9
+
+
+async def test_each_is_told_whether_it_was_refused(monitor: Monitor) -> None:
+    paths = [{"path": path} for path in ("/machine", "/nowhere", "/machine")]
+    found = await monitor.execute_each("qom-list", paths)
+    assert [refusal and refusal.class_ for refusal in found] == [None, "DeviceNotFound", None]
+
+
+async def test_a_lost_monitor_is_lost_for_each(monitor: Monitor, process: Process) -> None:
+    process.signal(SIGSTOP)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_end_when_asked, process)
+        with trio.fail_after(60), pytest.raises(MonitorLost, match="during query-status"):
+            await monitor.execute_each("query-status", [{}, {}])
+
+
+async def _end_when_asked(process: Process) -> None:
+    await trio.testing.wait_all_tasks_blocked()
+    process.signal(SIGKILL)
 
 
 async def test_several_commands_are_under_way_at_once(monitor: Monitor) -> None:
