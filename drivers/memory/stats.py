@@ -58,8 +58,15 @@ def domain_stats(domain: Guest, groups: int) -> Sequence[TypedParameter]:
 
     One group alone is answered with the cached object, which servers need to convert only once.
     """
-    parts = [collect(domain) for group, collect in _GROUPS if not groups or groups & group]
-    return parts[0] if len(parts) == 1 else list(chain.from_iterable(parts))
+    chosen = _chosen(groups)
+    if len(chosen) == 1:
+        return chosen[0](domain)
+    return list(chain.from_iterable([collect(domain) for collect in chosen]))
+
+
+@lru_cache(maxsize=64)
+def _chosen(groups: int) -> "tuple[_Collector, ...]":
+    return tuple(collect for group, collect in _GROUPS if not groups or groups & group)
 
 
 def cpu_time(domain: Guest) -> int:

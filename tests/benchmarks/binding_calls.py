@@ -61,14 +61,21 @@ def stats_seconds(connection: libvirt.virConnect) -> float:
     return taken
 
 
-def checkpoint_seconds(domain: libvirt.virDomain, count: int) -> list[float]:
+def checkpoint_seconds(domain: libvirt.virDomain, count: int, name: str = "bench") -> list[float]:
     """Seconds of each of `count` checkpoints created one after the other on one domain."""
     taken = []
     for index in range(count):
-        document = f"<domaincheckpoint><name>bench-{index}</name></domaincheckpoint>"
+        document = f"<domaincheckpoint><name>{name}-{index}</name></domaincheckpoint>"
         start = time.perf_counter()
         domain.checkpointCreateXML(document, 0)
         taken.append(time.perf_counter() - start)
+    return taken
+
+
+def one_more_seconds(domain: libvirt.virDomain) -> float:
+    """Seconds of creating one checkpoint, which does not stay."""
+    (taken,) = checkpoint_seconds(domain, 1, "one-more")
+    domain.checkpointLookupByName("one-more-0").delete(0)
     return taken
 
 
