@@ -133,7 +133,7 @@ class SecretStore:
     def named(self, name: SecretName) -> bytes:
         """The UUID of the secret that a document means; a usage is that of a volume."""
         if name.uuid is not None:
-            return self._require(UUID(name.uuid).bytes).definition.uuid
+            return self._require(_read_uuid(name.uuid)).definition.uuid
         return self.secret_lookup_by_usage(_USAGE_TYPES["volume"], name.usage or "").uuid
 
     def require_value(self, uuid: bytes) -> bytes:
@@ -186,6 +186,15 @@ class SecretStore:
                     f" {known.usage}: undefine it, or give its UUID to replace it",
                     origin=Origin.SECRET,
                 )
+
+
+def _read_uuid(text: str) -> bytes:
+    try:
+        return UUID(text).bytes
+    except ValueError:
+        raise InvalidArgument(
+            f"{text!r} is no UUID: name a secret as secret-list shows it", origin=Origin.SECRET
+        ) from None
 
 
 def _check_flags(flags: int, known: int, function: str) -> None:

@@ -36,6 +36,9 @@ ACTIONS: Final = {
 BACKUP: Final = 9
 """VIR_DOMAIN_JOB_OPERATION_BACKUP."""
 
+LONGEST: Final = 1_000
+"""Characters of a value; of what is not there a client may give a name of any length."""
+
 _PLAIN = re.compile(r"[^\s\"'=\\\x00-\x1f\x7f]+")
 
 Fields = Mapping[str, object]
@@ -149,5 +152,5 @@ def _who(session: Session) -> dict[str, object]:
 
 
 def _plain(value: object) -> str:
-    text = str(value)
+    text = str(value)[:LONGEST]
     return text if _PLAIN.fullmatch(text) else json.dumps(text)

@@ -159,7 +159,8 @@ class Client:
         """Returns when the client has gone, for whatever reason, and all its traces with it.
 
         A call that runs by then runs to its end, as with libvirtd: what it began on a machine is
-        not left half done because nobody waits for the answer any more.
+        not left half done because nobody waits for the answer any more. A question to polkit has
+        begun nothing, and would hold a place for as long as somebody may look for a password.
         """
         async with trio.open_nursery() as self._calls:
             try:
@@ -173,6 +174,8 @@ class Client:
                 self._parked = None
                 self._services.ticker.discard(self)
                 await self._session.close()
+                if self.anonymous and self._session.login.polkit is not None:
+                    self._calls.cancel_scope.cancel()
         self._let_go()
 
     def _let_go(self) -> None:

@@ -56,6 +56,9 @@ _LEVEL_NAMES = Literal["debug", "info", "warning", "error"]
 _OUTPUT = r"[1-4]:(stderr|journald|file:/[^ ]+|syslog:[^ ]+)"
 _UUID = r"[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}"
 
+_MOST = 2**63 - 1
+"""libvirt's numbers have 64 bits; one of hundreds of digits is no time that can be waited."""
+
 
 def _check_priority(text: str) -> None:
     from virtbackupd.server.tls_priority import parse_priority  # noqa: PLC0415 - rarely given
@@ -64,10 +67,14 @@ def _check_priority(text: str) -> None:
 
 
 Flag: TypeAlias = Annotated[bool | Literal[0, 1], Allowed("0 or 1")]
-Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1), Allowed("a whole number of at least 1")]
-Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0), Allowed("a whole number of at least 0")]
+Positive: TypeAlias = Annotated[
+    int, msgspec.Meta(ge=1, le=_MOST), Allowed("a whole number of at least 1")
+]
+Count: TypeAlias = Annotated[
+    int, msgspec.Meta(ge=0, le=_MOST), Allowed("a whole number of at least 0")
+]
 Interval: TypeAlias = Annotated[
-    int, msgspec.Meta(ge=-1), Allowed("a whole number of seconds, or -1 for never")
+    int, msgspec.Meta(ge=-1, le=_MOST), Allowed("a whole number of seconds, or -1 for never")
 ]
 Text: TypeAlias = Annotated[str, Allowed("a text in quotes")]
 _TEXTS = Allowed('a list of texts, such as ["one", "two"]')

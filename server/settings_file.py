@@ -83,7 +83,8 @@ class _File:
 
         try:
             return tomllib.loads(self._text)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:
+            # Of numbers and lists without end it says nothing else.
             complaint = f"{self._path}: {error}"
         return self._parse_as_libvirt(complaint)
 

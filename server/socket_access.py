@@ -7,6 +7,7 @@ import grp
 import os
 import stat
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import trio
@@ -57,8 +58,19 @@ def _grant_again(
 ) -> None:
     if all(getattr(held, key) == getattr(settings, key) for key in KEYS):
         return
-    ungrouped = os.getegid() if held.unix_sock_group else -1
-    grant(listeners, settings, ungrouped)
+    try:
+        _grant_all(listeners, admin, settings, held)
+    except ListenError:
+        # A part may be done already, and what is refused is not looked at again.
+        with suppress(ListenError, ConfigError):
+            _grant_all(listeners, admin, held, settings)
+        raise
+
+
+def _grant_all(
+    listeners: Sequence[Listener], admin: Listener | None, settings: Settings, before: Settings
+) -> None:
+    grant(listeners, settings, os.getegid() if before.unix_sock_group else -1)
     if admin is not None and admin.path is not None:
         grant_path(admin.path, settings.unix_sock_admin_perms)
 

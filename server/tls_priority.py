@@ -79,7 +79,9 @@ class Priority:
         context.minimum_version, context.maximum_version = self.oldest, self.newest
         # Without a name the list would be wrong; with TLS 1.3 alone it has no meaning.
         names = self.ciphers or ("DEFAULT",)
-        context.set_ciphers(":".join([*names, f"@SECLEVEL={self.level}"]))
+        # What the machine asks of all programs may be more.
+        level = max(self.level, context.security_level)
+        context.set_ciphers(":".join([*names, f"@SECLEVEL={level}"]))
 
 
 @dataclass(slots=True)

@@ -59,8 +59,8 @@ def _bytes(shadows: "Iterable[Bitmap]", capacity: int) -> list[tuple[int, int]] 
     found = sorted(chain.from_iterable(ranges for ranges in known if ranges is not None))
     if None in known:
         return None
-    # Zeroing to the end of a disk goes on to the end of its last cluster.
-    return [(start, min(end, capacity) - start) for start, end in joined(found)]
+    # Zeroing to the end of a disk goes on to the end of its last cluster, and so does a cut.
+    return [(start, min(end, capacity) - start) for start, end in joined(found) if start < capacity]
 
 
 def changes(domain: "MemoryDomain", disk: "DiskDefinition", image: "Image", since: str) -> DirtyMap:

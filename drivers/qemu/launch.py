@@ -20,6 +20,7 @@ from virtbackupd.drivers.qemu.prepare import Prepared, prepare
 from virtbackupd.drivers.qemu.process import Launch, Process
 from virtbackupd.drivers.qemu.qmp import Monitor, MonitorLost
 from virtbackupd.drivers.qemu.run import Run
+from virtbackupd.drivers.qemu.together import together
 from virtbackupd.drivers.qemu.undo import undone_by
 
 if TYPE_CHECKING:
@@ -112,11 +113,14 @@ async def learn(domain: "QemuDomain", run: Run) -> None:
     """Ask what stays as it is for the whole run, and whether the guest's agent is there."""
     run.iothreads = domain.definition.view(read_machine).iothreads
     run.drives = domain.definition.view(disk_aliases)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_learn_threads, run)
-        nursery.start_soon(_learn_devices, domain, run)
-        nursery.start_soon(disk_figures.learn_capacities, domain, run)
-        nursery.start_soon(guest_memory.learn, domain, run)
+    await together(
+        (
+            partial(_learn_threads, run),
+            partial(_learn_devices, domain, run),
+            partial(disk_figures.learn_capacities, domain, run),
+            partial(guest_memory.learn, domain, run),
+        )
+    )
 
 
 async def see_state(domain: "QemuDomain", run: Run) -> None:

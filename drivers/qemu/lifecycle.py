@@ -279,8 +279,10 @@ async def _start_again(domain: "QemuDomain", run: Run) -> None:
     """Whoever is changing the domain comes first, and whoever comes later finds it running."""
     while run.restarting and run.ending is None and not run.gone:
         try:
-            async with domain.modify("the restart of the guest"):
-                await _reset_and_run(run)
+            # Not `modify`: what another call has left half done is no reason to keep it off.
+            async with domain.turn.take("the restart of the guest", domain.ref.name):
+                if run.ending is None and not run.gone:
+                    await _reset_and_run(run)
         except OperationTimeout as error:
             log.warning("%s", error.message)
         except DriverError as error:

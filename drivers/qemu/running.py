@@ -268,6 +268,8 @@ class QemuBackup:
     async def _cancel(self, works: "list[DiskWork]", *, force: bool) -> None:
         async with self._asking:
             monitor = self.domain.monitor
+            # Some may have been found ended while this waited.
+            works = [work for work in works if work.job.state is DiskState.RUNNING]
             for work in works:
                 work.job.state = DiskState.CANCELLING
             asked = [{"device": work.job_id, "force": force} for work in works]

@@ -4,7 +4,7 @@ Edits the definition of one run only; the stored one keeps the disk for the next
 """
 
 import logging
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING, Final
 
 from lxml import etree
@@ -46,7 +46,7 @@ def _missing(devices: etree._Element, policies: tuple[str, ...]) -> dict[str, st
     return {
         disk.target: disk.local_path
         for disk in disks
-        if disk.local_path is not None and not Path(disk.local_path).exists()
+        if disk.local_path is not None and not os.access(disk.local_path, os.F_OK)
     }
 
 

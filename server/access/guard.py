@@ -291,9 +291,11 @@ def _existing(domain: Domain) -> Subject:
 
 
 def _nobody(named: Wire) -> Subject:
-    """A domain that is not there, as whoever asks for it has it: it, or the owner of a part."""
-    name, uuid = named[-1][:2] if isinstance(named[-1], tuple) else named[:2]
-    return _absent(name, uuid)
+    """A domain that is not there: it, or the owner of a part.
+
+    Whoever asks may give a hidden one the name of one that is allowed; so the name says nothing.
+    """
+    return _absent("", (named[-1] if isinstance(named[-1], tuple) else named)[_DOMAIN_UUID])
 
 
 def _absent(name: str, uuid: bytes) -> Subject:

@@ -5,6 +5,8 @@ Why a login failed is for the log alone: the client learns as little as libvirtd
 
 from collections.abc import Awaitable
 
+import trio
+
 from virtbackupd.drivers.errors import InternalError, Origin
 from virtbackupd.protocol.message import Request
 from virtbackupd.server import audit
@@ -78,7 +80,8 @@ async def _polkit(session: Session, _args: Wire, _call: Request) -> Wire:
         )
     try:
         session.authenticated(await login.check())
-    except (AuthenticationFailed, AuthenticationUnavailable):
+    except (AuthenticationFailed, AuthenticationUnavailable, trio.Cancelled):
+        # Who leaves before the answer has tried all the same.
         _failed(session, "polkit")
         raise
     audit.login(session, "polkit", "", "success")

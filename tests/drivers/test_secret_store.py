@@ -64,6 +64,11 @@ def test_a_document_names_what_is_not_there(store: SecretStore, name: SecretName
         store.named(name)
 
 
+def test_a_document_names_no_uuid(store: SecretStore) -> None:
+    with pytest.raises(InvalidArgument, match="'none' is no UUID"):
+        store.named(SecretName("none"))
+
+
 def test_the_definition_comes_back(store: SecretStore) -> None:
     store.secret_define_xml(xml(private=True), 0)
     text = store.secret_get_xml_desc(UUID_ONE.bytes, 0)

@@ -101,3 +101,11 @@ def test_value_cannot_look_like_another_field(
     caplog.set_level(logging.INFO, AUDIT)
     audit.line("call", "refused", {"name": value, "empty": ""})
     assert lines(caplog) == [f"action=call name={shown} result=refused"]
+
+
+def test_name_of_any_length_makes_no_line_of_any_length(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, AUDIT)
+    audit.line("call", "refused", {"domain": "a" * 1_000_000})
+    assert lines(caplog) == [f"action=call domain={'a' * audit.LONGEST} result=refused"]

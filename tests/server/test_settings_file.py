@@ -46,6 +46,14 @@ def test_no_list_and_an_empty_list_differ(file: Path) -> None:
     assert settings.tls_allowed_dn_list is None
 
 
+@pytest.mark.parametrize(
+    "value", ["9" * 400, "9" * 5_000, "[" * 20_000], ids=["large", "longer", "nested"]
+)
+def test_values_without_end_are_refused(file: Path, value: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(str(file))):
+        read(file, f"keepalive_interval = {value}\n")
+
+
 def test_drivers_are_a_table(file: Path) -> None:
     assert read(file, '[drivers]\nqemu = "memory"\n').settings.drivers == {"qemu": "memory"}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from virtbackupd.server.config import ConfigError, Settings
-from virtbackupd.server.listeners import Listener, close_all, listen_path, listen_unix
+from virtbackupd.server.listeners import Listener, ListenError, close_all, listen_path, listen_unix
 from virtbackupd.server.socket_access import grant, reload_access
 
 
@@ -117,6 +117,19 @@ async def test_reload_to_a_group_that_does_not_exist_changes_nothing(
             Settings(unix_sock_group="no-such-group", unix_sock_rw_perms="0666")
         )
     assert mode(folder / "libvirt-sock") == 0o600
+
+
+async def test_reload_that_fails_in_the_middle_changes_nothing(
+    listeners: list[Listener], folder: Path
+) -> None:
+    admin = listen_path(folder / "admin")
+    (folder / "admin").unlink()
+    started = Settings(unix_sock_rw_perms="0660")
+    grant(listeners, started)
+    with pytest.raises(ListenError, match="admin"):
+        await reload_access(listeners, admin, started)(Settings(unix_sock_rw_perms="0666"))
+    admin.close()
+    assert mode(folder / "libvirt-sock") == 0o660
 
 
 def test_shared_folder_keeps_its_group(

@@ -57,6 +57,13 @@ def test_versions(text: str, oldest: ssl.TLSVersion, newest: ssl.TLSVersion) -> 
     assert (found.oldest, found.newest) == (oldest, newest)
 
 
+def test_level_of_the_machine_is_not_lowered() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("DEFAULT:@SECLEVEL=4")
+    parsed("NORMAL:%PROFILE_HIGH").apply(context)
+    assert context.security_level == 4
+
+
 def test_normal_is_no_more_than_what_is_offered_without_it() -> None:
     plain = older_ciphers(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
     without = {name for name in plain if not name.startswith("DHE-")}

@@ -101,6 +101,16 @@ async def test_a_disk_that_was_cut_and_grown_again_has_forgotten_its_end(
     assert (await exact(guest, "c1"))["ranges"] == ranges((MIB - 1, 1))
 
 
+async def test_what_was_cut_off_within_a_cluster_is_not_told(
+    guest: MemoryDomain, image: Image
+) -> None:
+    checkpoint(guest, "c1")
+    image.write(MIB - 2, b"abc")
+    image.resize(MIB - 512)
+    image.write(0, b"x")
+    assert (await exact(guest, "c1"))["ranges"] == ranges((0, 1))
+
+
 async def test_layers_are_taken_together(guest: MemoryDomain, image: Image) -> None:
     checkpoint(guest, "c1")
     image.write(5, b"x")

@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
 
 from virtbackupd.drivers.enums import BlockJobType
 from virtbackupd.drivers.errors import BlockCopyActive, InvalidArgument, OperationInvalid
 from virtbackupd.drivers.interface import BlockJobInfo
+from virtbackupd.drivers.jobs import DiskState
 from virtbackupd.drivers.qemu import commit
 from virtbackupd.drivers.qemu.commit import Commit
 from virtbackupd.drivers.qemu.disk_jobs import _info
@@ -70,6 +73,17 @@ async def test_a_job_that_qemu_does_not_know_yet_is_at_its_beginning(guest: Qemu
 async def test_a_limit_is_set(pulled: QemuDomain, speed: int, flags: int, shown: int) -> None:
     await pulled.block_job_set_speed("vda", speed, flags)
     assert (await pulled.get_block_job_info("vda", 0)).bandwidth == shown
+
+
+async def test_a_disk_that_is_found_ended_is_not_cancelled(pulled: QemuDomain) -> None:
+    backup = pulled.backup
+    assert backup is not None
+    work = backup.works[0]
+    async with trio.open_nursery() as nursery, backup._asking:
+        nursery.start_soon(backup.cancel_disk, work)
+        await wait_all_tasks_blocked()
+        work.job.state = DiskState.COMPLETED
+    assert work.job.state is DiskState.COMPLETED
 
 
 async def test_the_end_of_one_disk_is_the_end_of_all(pulled: QemuDomain) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from signal import SIGKILL
 
 import pytest
-from guest_power import power_off, until_it_runs
+from guest_power import loader, power_off, until_it_runs
 from waiting import until
 
 from virtbackupd.drivers.enums import DomainState, RunningReason, ShutoffReason
@@ -16,14 +16,14 @@ from virtbackupd.drivers.qemu.domain import QemuDomain
 from virtbackupd.drivers.qemu.driver import QemuDriver
 
 XML = """<domain type='qemu'><name>kept</name><memory unit='MiB'>32</memory>
-<os><type arch='x86_64' machine='q35'>hvm</type></os><features><acpi/></features>
+<os><type arch='x86_64' machine='q35'>hvm</type>{loader}</os><features><acpi/></features>
 <devices><disk type='file'><driver name='qemu' type='qcow2'/><source file='{path}'/>
 <target dev='vda' bus='virtio'/></disk></devices></domain>"""
 
 
 @pytest.fixture
-def xml(make_image: Callable[..., str]) -> str:
-    return XML.format(path=make_image("a.qcow2"))
+def xml(make_image: Callable[..., str], state_dir: Path) -> str:
+    return XML.format(loader=loader(state_dir), path=make_image("a.qcow2"))
 
 
 async def _define(state_dir: Path, xml: str, *, start: bool = False) -> tuple[bytes, int]:

@@ -31,6 +31,10 @@ def test_any_other_disk_is_left_out(tmp_path: Path) -> None:
     assert sources(tmp_path / "gone", "optional", "disk") == []
 
 
+def test_what_cannot_be_looked_for_is_not_there(tmp_path: Path) -> None:
+    assert sources(tmp_path / ("x" * 300), "optional") == [None]
+
+
 def test_an_image_that_is_there_stays(tmp_path: Path) -> None:
     assert sources(tmp_path, "optional") == [str(tmp_path)]
 

@@ -102,6 +102,12 @@ async def test_a_hidden_id_is_unknown(site: Site) -> None:
     await same_refusals(site, "DOMAIN_LOOKUP_BY_ID", number, 99)
 
 
+async def test_a_hidden_domain_cannot_be_found_by_an_allowed_name(site: Site) -> None:
+    _, uuid, _ = await site.domain("db")
+    hidden, absent = ("web-9", uuid, -1), ("web-9", bytes(16), -1)
+    await same_refusals(site, "DOMAIN_GET_INFO", hidden, absent)
+
+
 async def test_who_may_see_all_is_refused_nothing_that_is_absent(site: Site) -> None:
     client = await site.opened(VIEWER)
     assert (await client.refused("DOMAIN_LOOKUP_BY_NAME", "nothing")).code == NO_DOMAIN

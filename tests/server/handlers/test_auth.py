@@ -3,9 +3,11 @@
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 from raw_client import RawClient
 from scramp import ScramClient
 from trio.testing import wait_all_tasks_blocked
+from waiting import until
 
 from virtbackupd.drivers.errors import DriverError
 from virtbackupd.server.errors import AuthenticationFailed, AuthenticationUnavailable
@@ -184,6 +186,28 @@ async def test_who_does_not_log_in_is_dropped(server: "Server", sasl: Login) -> 
     server.services.limits.login_timeout = 0.05
     assert await server.connect(login=sasl).receive() is None
     assert server.services.counters.dropped_anonymous == 1
+
+
+async def test_login_of_who_has_left_is_not_waited_for(
+    server: "Server", caplog: pytest.LogCaptureFixture
+) -> None:
+    """Otherwise whoever asks and leaves would hold a place of those who want to come in."""
+    caplog.set_level("INFO", AUDIT)
+    peer = server.connect(login=Login(polkit=Undecided()))
+    await peer.start("AUTH_POLKIT")
+    await wait_all_tasks_blocked()
+    peer.close()
+    await until(lambda: server.ended)
+    assert [line.split(" client=")[0] for line in audit_lines(caplog)] == [
+        "action=login method=polkit"
+    ]
+
+
+class Undecided:
+    """A login by polkit that comes to no end."""
+
+    async def check(self) -> Identity:
+        await trio.sleep_forever()
 
 
 async def test_who_has_logged_in_is_waited_for_no_more(server: "Server", peer: RawClient) -> None:
