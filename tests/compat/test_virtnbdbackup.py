@@ -7,6 +7,7 @@ from a restore. The in-memory disks are read back through a pull backup of our o
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -54,10 +55,23 @@ class Tool:
             "-f", self.root / f"{name}-{disk}.sock", "--noprogress", *self.credentials, *options,
             environment=self.environment,
         )  # fmt: skip
+        # The tool tells its qemu-nbd to end and does not wait: the image is not whole before.
+        wait_until(lambda: not _named_by_any(target), "the end of the restoring server")
         return target
 
     def restore_all(self, name: str, *options: str) -> Path:
         return [self.restore(name, disk, *options) for disk in TARGETS][-1]
+
+
+def _named_by_any(path: Path) -> bool:
+    """Whether a process has been given the path."""
+    return any(os.fsencode(path) in words for words in _command_lines())
+
+
+def _command_lines() -> Iterator[bytes]:
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended
+            yield file.read_bytes()
 
 
 @pytest.fixture
