@@ -17,6 +17,8 @@ from libvirt_qemu import VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP, qemuMonitorCommand
 
 PATIENCE = 60.0
 POLL_INTERVAL = 0.01
+_HEARTBEAT = 50
+"""Milliseconds."""
 
 
 def _stay_quiet(_context: object, _error: object) -> None:
@@ -39,6 +41,9 @@ def ensure_event_loop() -> threading.Thread:
 @cache
 def _event_loop() -> threading.Thread:
     libvirt.virEventRegisterDefaultImpl()
+    # Now and then the client's loop is not woken for what another of its threads has read or wants
+    # to send, and sleeps on with it: this gets it up. Nothing that a server left out comes of it.
+    libvirt.virEventAddTimeout(_HEARTBEAT, lambda *_: None, None)  # type: ignore[operator]
 
     def run_for_ever() -> None:
         while True:
